@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# launch.sh RANKS PROGRAM [ARGUMENT...]: runs a program under mpirun with the settings of openmpi.conf beside this file.
+# More ranks than cores are allowed; running as root (containers, CI) too.
+set -euo pipefail
+ranks=$1
+shift
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+exec mpirun --tune "$here/openmpi.conf" --oversubscribe --bind-to none -n "$ranks" "$@"

@@ -1,0 +1,45 @@
+// Broken invariants: a bug of ours, never of a user's input. Prints the values with file and line, then aborts.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <source_location>
+#include <string_view>
+
+namespace zoetrope {
+
+[[noreturn]] void check_failed(std::string_view what, std::string_view values, const std::source_location& where);
+
+inline void check(bool holds, std::string_view what,
+                  const std::source_location& where = std::source_location::current()) {
+  if (!holds) [[unlikely]] {
+    check_failed(what, "", where);
+  }
+}
+
+template <typename A, typename B>
+void check_eq(const A& a, const B& b, std::string_view what,
+              const std::source_location& where = std::source_location::current()) {
+  if (!(a == b)) [[unlikely]] {
+    check_failed(what, fmt::format("{} against {}", a, b), where);
+  }
+}
+
+// Division that must leave no rest; counts of heads, experts and slices are divided by nothing else.
+template <typename T>
+T div_exact(T a, T b, const std::source_location& where = std::source_location::current()) {
+  check(b != 0 && a % b == 0, "division leaves a rest", where);
+  return a / b;
+}
+
+template <typename T>
+constexpr T div_ceil(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+template <typename T>
+constexpr T round_up(T a, T multiple) {
+  return div_ceil(a, multiple) * multiple;
+}
+
+}  // namespace zoetrope
