@@ -5,4 +5,10 @@ namespace zoetrope {
 
 struct RowBody {};
 
+const RowBody& row_body_reference();
+const RowBody& row_body_portable();
+const RowBody& row_body_avx2();
+const RowBody& row_body_avx512();
+
+
 }  // namespace zoetrope
