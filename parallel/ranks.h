@@ -1,0 +1,62 @@
+// The ranks of this replica as one value: layout, place, communicators, host memory. Made once at start (launch_ranks.h).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "parallel/communicator.h"
+#include "parallel/host_memory.h"
+#include "parallel/layout.h"
+
+namespace zoetrope {
+
+struct Ranks {
+  Layout layout;
+  Place place;
+  std::unique_ptr<Communicator> world;  // all ranks
+  std::unique_ptr<Communicator> tp;     // the ranks of this member
+  std::unique_ptr<HostMemory> host;
+  std::string host_name;
+
+  bool leader() const { return place.rank == 0; }
+};
+
+// One rank, no messages.
+Ranks self_ranks();
+
+// N ranks as threads of this process; body runs once per rank, on its own thread. Rethrows the first error after all ended;
+// an error in one rank aborts the others. Waiting ranks sleep on a condition variable.
+void run_ranks(const Layout& layout, const std::function<void(Ranks&)>& body);
+
+// The MPI job that mpirun, srun or a plain start (one rank) launched. Holds MPI from construction to destruction; sets the
+// program's own MCA variables before MPI_Init. Only one per process.
+class MpiJob {
+ public:
+  MpiJob();
+  ~MpiJob();
+  MpiJob(const MpiJob&) = delete;
+  MpiJob& operator=(const MpiJob&) = delete;
+
+  int rank() const;
+  int size() const;
+  int local_rank() const;
+  int local_ranks() const;
+  // Ranks on this host that share exactly this rank's CPU affinity mask: threads per rank = cores in the mask / this.
+  int ranks_sharing_cores() const;
+
+  // Splits the job by `layout`; Error(kStartup) with the arithmetic when layout.ranks() != size().
+  Ranks ranks(const Layout& layout);
+
+  // Ends every process of the job at once (after an Error(kCluster) or any failure of one rank), never returns.
+  [[noreturn]] void abort(int exit_code);
+
+  // True when this process was started by a launcher with more than one rank, known without initialising MPI.
+  static bool launched();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace zoetrope
