@@ -1,0 +1,84 @@
+// The loop of a replica: the leader admits and plans, every rank executes, the leader commits and tells what came out.
+// Threads: intake() may be called from any thread of the leader; everything else on the thread that runs run().
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/ranks.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/model.h"
+#include "runtime/prompt/prompt.h"
+#include "scheduler/planner.h"
+
+namespace zoetrope {
+
+struct EngineSettings {
+  Precision precision = Precision::kBf16;
+  std::string body;                      // empty: the best of this CPU
+  int threads = 0;                       // per rank; 0: cores of the affinity mask over the ranks that share it
+  std::int64_t kv_bytes_per_rank = 0;    // 0: chosen from the memory that is free, said in the log
+  std::int64_t context_tokens_max = 0;   // 0: the model's
+  std::int64_t chunk_tokens_max = 1024;
+  std::int32_t sequences_max = 64;
+};
+
+// What a request gives back while it runs, in order, on the engine thread.
+struct TokenEvent {
+  RequestId id{};
+  std::string text;                      // complete code points only, may be empty
+  Sampled token;                         // with log-probabilities when asked for
+  bool last = false;
+  FinishReason reason = FinishReason::kStop;
+};
+
+// Everything known of a finished request.
+struct Answer {
+  std::string text;                      // without the stop string
+  std::vector<Sampled> tokens;           // every drawn token, the end-of-sequence token included
+  FinishReason reason = FinishReason::kStop;
+  std::int64_t prompt_tokens = 0;
+  std::uint64_t seed = 0;
+  std::vector<MediaReport> media;
+  double queue_seconds = 0, encode_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  std::string error;                     // empty, or why this request failed
+};
+
+struct RequestCallbacks {
+  std::function<void(const TokenEvent&)> event;             // may be empty
+  std::function<void(std::int64_t done, std::int64_t total)> prefill_progress;  // prompt tokens; may be empty
+  std::function<void(Answer)> done;
+};
+
+class Engine {
+ public:
+  // Loads the model on every rank. Collective.
+  Engine(const std::filesystem::path& checkpoint, Ranks& ranks, const EngineSettings& settings,
+         std::function<void(double)> load_progress);
+  ~Engine();
+
+  const PromptWriter& prompt_writer() const;
+  const GenerationConfig& generation() const;
+  const ModelConfig& config() const;
+  std::string fingerprint() const;       // what the bits depend on: checkpoint digest, precision, constants, arithmetic path
+  std::string described() const;         // "avx2, 2 threads, bf16, ring 2 x tp 1": for reports
+
+  // Leader, any thread: a prompt that is ready. Refused at once (callbacks.done with an error) when it can never run.
+  void submit(ChatRequest request, Prompt prompt, RequestCallbacks callbacks);
+  void cancel(RequestId id);
+  // Leader, any thread: no more requests will come; run() returns when all are done.
+  void finish();
+
+  // Every rank. Returns after finish() when nothing is left. Error(kCluster) ends the job.
+  void run();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace zoetrope

@@ -1,0 +1,72 @@
+// Continuous batching with chunked prefill: pure bookkeeping, no clock, no network, no device. The same calls give the same
+// plans. Owned by the engine thread of the leader.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/layout.h"
+#include "scheduler/page_pool.h"
+#include "scheduler/request.h"
+#include "scheduler/step_plan.h"
+
+namespace zoetrope {
+
+struct SchedulerLimits {
+  std::int64_t context_tokens_max = 0;      // of the model (max_position_embeddings)
+  std::int32_t pages_per_member = 0;        // KV pages of each ring member
+  std::int64_t chunk_tokens_max = 1024;     // rows of one member in one step, decode rows included
+  std::int32_t sequences_max = 64;          // running sequences of one member
+};
+
+// What came out of a step for one sequence.
+struct Drawn {
+  RequestId id{};
+  std::vector<std::int32_t> tokens;  // in the order of Chunk::sampled
+  bool ended = false;                // end-of-sequence or a stop string: the engine's judgement
+};
+
+enum class FinishReason { kStop, kLength, kAborted };
+
+struct Finished {
+  RequestId id{};
+  FinishReason reason = FinishReason::kStop;
+};
+
+class Planner {
+ public:
+  Planner(Layout layout, SchedulerLimits limits);
+  ~Planner();
+
+  // Admission: nullopt, or one line that says with the numbers why the request can never run.
+  std::optional<std::string> refusal(const Request& request) const;
+  void submit(const Request& request);   // refusal(request) must be empty; waits in arrival order
+  void cancel(RequestId id);             // waiting or running; released with the next plan
+
+  bool idle() const;                     // nothing waits, runs or is to be released
+  std::size_t waiting() const;
+  std::size_t running() const;
+
+  // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the
+  // member with the most free pages (lowest index on a tie). A picture or frame pair is never encoded twice.
+  StepPlan plan();
+
+  // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.
+  std::vector<Finished> commit(const std::vector<Drawn>& drawn);
+
+  // Shortens a running sequence to `tokens` (<= computed so far) and gives back the pages beyond.
+  void truncate(RequestId id, std::int64_t tokens);
+
+  std::string invariants_broken() const;  // empty, or what does not add up: pages, rows, members. For tests.
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace zoetrope

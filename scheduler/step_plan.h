@@ -1,0 +1,52 @@
+// What every rank does in one step. Made by the planner on the leader, executed by all; followers never decide.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "parallel/span.h"
+#include "scheduler/request.h"
+
+namespace zoetrope {
+
+// A sequence that enters: its Prompt travels beside the plan.
+struct SequenceStart {
+  RequestId id{};
+  Span span;
+};
+
+// Rows of one sequence that are computed in this step. New pages are named here; page i of the sequence is the i-th id
+// ever handed to it (block table), each valid on the member that Span::owner(i) names.
+struct Chunk {
+  RequestId id{};
+  std::int64_t first_token = 0;
+  std::int64_t tokens = 0;
+  std::vector<std::int32_t> new_pages;
+  std::vector<std::int64_t> sampled;       // indices of tokens whose next token is drawn; usually the last or none
+  std::vector<std::int32_t> drawn_tokens;  // the tokens to compute when they are not part of the prompt (decoding), else empty
+};
+
+// Visual units whose first token lies in this step's chunks: encoded before the forward pass, dealt over all ranks.
+struct EncodeUnit {
+  RequestId id{};
+  std::int32_t unit = 0;  // index into the sequence's units
+};
+
+struct StepPlan {
+  std::uint64_t step = 0;
+  std::vector<SequenceStart> starts;
+  std::vector<EncodeUnit> encode;
+  std::vector<Chunk> chunks;
+  std::vector<RequestId> releases;  // sequences whose state and pages are freed after this step
+  bool stop = false;                // the last plan: every rank leaves its loop
+
+  bool operator==(const StepPlan&) const;
+};
+
+// A flat, versioned encoding; decode throws Error(kCluster) on anything malformed.
+std::vector<std::byte> encoded(const StepPlan& plan);
+StepPlan decoded(std::span<const std::byte> bytes);
+
+}  // namespace zoetrope
