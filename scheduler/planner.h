@@ -59,8 +59,9 @@ class Planner {
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.
   std::vector<Finished> commit(const std::vector<Drawn>& drawn);
 
-  // Shortens a running sequence to `tokens` (<= computed so far) and gives back the pages beyond.
-  void truncate(RequestId id, std::int64_t tokens);
+  // Between two steps: shortens a running sequence to `tokens` (prompt <= tokens <= computed so far), gives back the pages
+  // beyond and goes on with `next_token` at index `tokens`.
+  void truncate(RequestId id, std::int64_t tokens, std::int32_t next_token);
 
   std::string invariants_broken() const;  // empty, or what does not add up: pages, rows, members. For tests.
 

@@ -15,6 +15,14 @@ namespace zoetrope {
 struct SequenceStart {
   RequestId id{};
   Span span;
+  bool operator==(const SequenceStart&) const = default;
+};
+
+// A running sequence that is shortened to `tokens`: its later rows and the pages beyond them are forgotten.
+struct Truncation {
+  RequestId id{};
+  std::int64_t tokens = 0;
+  bool operator==(const Truncation&) const = default;
 };
 
 // Rows of one sequence that are computed in this step. New pages are named here; page i of the sequence is the i-th id
@@ -26,12 +34,14 @@ struct Chunk {
   std::vector<std::int32_t> new_pages;
   std::vector<std::int64_t> sampled;       // indices of tokens whose next token is drawn; usually the last or none
   std::vector<std::int32_t> drawn_tokens;  // the tokens to compute when they are not part of the prompt (decoding), else empty
+  bool operator==(const Chunk&) const = default;
 };
 
 // Visual units whose first token lies in this step's chunks: encoded before the forward pass, dealt over all ranks.
 struct EncodeUnit {
   RequestId id{};
   std::int32_t unit = 0;  // index into the sequence's units
+  bool operator==(const EncodeUnit&) const = default;
 };
 
 struct StepPlan {
@@ -39,10 +49,11 @@ struct StepPlan {
   std::vector<SequenceStart> starts;
   std::vector<EncodeUnit> encode;
   std::vector<Chunk> chunks;
-  std::vector<RequestId> releases;  // sequences whose state and pages are freed after this step
+  std::vector<Truncation> truncations;  // applied before the chunks
+  std::vector<RequestId> releases;      // sequences that are gone: state and pages are freed before the chunks
   bool stop = false;                // the last plan: every rank leaves its loop
 
-  bool operator==(const StepPlan&) const;
+  bool operator==(const StepPlan&) const = default;
 };
 
 // A flat, versioned encoding; decode throws Error(kCluster) on anything malformed.

@@ -1,0 +1,311 @@
+#include "scheduler/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "monitoring/check.h"
+
+namespace zoetrope {
+namespace {
+
+constexpr std::int64_t kPageTokens = 256;
+
+std::int32_t pages_of(std::int64_t tokens) { return static_cast<std::int32_t>(div_ceil(tokens, kPageTokens)); }
+
+// Tokens whose KV a request may come to hold: all but the very last drawn token are computed.
+std::int64_t tokens_max(const Request& request) { return request.prompt_tokens + request.new_tokens_max; }
+
+struct Running {
+  Request request;
+  Span span;
+  std::int64_t computed = 0;             // tokens whose K and V are in pages
+  std::int64_t planned = 0;              // rows of the outstanding plan
+  std::int64_t generated = 0;
+  std::vector<std::int32_t> uncomputed;  // drawn tokens that the next step computes
+  std::vector<std::int32_t> pages;       // block table
+  std::int32_t reserved = 0;             // pages promised and not taken yet
+  std::size_t next_unit = 0;
+  bool cancelled = false;
+  std::size_t sampled = 0;               // rows of the outstanding plan whose next token is drawn
+
+  bool decoding() const { return computed >= request.prompt_tokens; }
+};
+
+}  // namespace
+
+struct Planner::State {
+  Layout layout;
+  SchedulerLimits limits;
+  std::deque<Request> waiting;
+  std::vector<Running> running;  // in order of admission
+  std::vector<PagePool> pools;   // one per ring member
+  std::vector<Finished> finished;
+  std::vector<RequestId> releases;
+  std::vector<Truncation> truncations;
+  std::uint64_t next_step = 0;
+  bool outstanding = false;  // a plan was made and not committed
+
+  Running* find(RequestId id) {
+    const auto at = std::find_if(running.begin(), running.end(), [&](const Running& r) { return r.request.id == id; });
+    return at == running.end() ? nullptr : &*at;
+  }
+
+  PagePool& pool(const Running& r) { return pools[static_cast<std::size_t>(r.span.first_member)]; }
+
+  std::int32_t sequences_of(int member) const {
+    return static_cast<std::int32_t>(
+        std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.span.first_member == member; }));
+  }
+
+  // The member with the most free pages that has room for one more sequence and for `pages`; -1 when none has.
+  int member_for(std::int32_t pages) const {
+    int best = -1;
+    for (int member = 0; member < layout.ring; ++member) {
+      const PagePool& candidate = pools[static_cast<std::size_t>(member)];
+      if (sequences_of(member) < limits.sequences_max && candidate.free_pages() >= pages &&
+          (best < 0 || candidate.free_pages() > pools[static_cast<std::size_t>(best)].free_pages())) {
+        best = member;
+      }
+    }
+    return best;
+  }
+
+  void admit(StepPlan& plan) {
+    while (!waiting.empty()) {
+      const std::int32_t pages = pages_of(tokens_max(waiting.front()));
+      const int member = member_for(pages);
+      if (member < 0) {
+        return;  // strict arrival order: nobody overtakes, so a large request is never starved
+      }
+      check(pools[static_cast<std::size_t>(member)].reserve(pages), "a member with room refused the pages");
+      Running r;
+      r.request = std::move(waiting.front());
+      waiting.pop_front();
+      r.span = {.members = 1, .first_member = member, .ring = layout.ring};
+      r.reserved = pages;
+      plan.starts.push_back({r.request.id, r.span});
+      running.push_back(std::move(r));
+    }
+  }
+
+  void take_pages(Running& r, Chunk& chunk) {
+    const std::int32_t needed = pages_of(chunk.first_token + chunk.tokens);
+    while (static_cast<std::int32_t>(r.pages.size()) < needed) {
+      check(r.reserved > 0, "a sequence needs more pages than were reserved for it");
+      const std::int32_t page = pool(r).take();
+      --r.reserved;
+      r.pages.push_back(page);
+      chunk.new_pages.push_back(page);
+    }
+  }
+
+  void plan_units(Running& r, const Chunk& chunk, StepPlan& plan) {
+    while (r.next_unit < r.request.units.size() &&
+           r.request.units[r.next_unit].first_token < chunk.first_token + chunk.tokens) {
+      plan.encode.push_back({r.request.id, static_cast<std::int32_t>(r.next_unit)});
+      ++r.next_unit;
+    }
+  }
+
+  void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
+    Chunk chunk;
+    chunk.id = r.request.id;
+    chunk.first_token = r.computed;
+    chunk.tokens = rows;
+    if (r.decoding()) {
+      chunk.drawn_tokens = r.uncomputed;
+    } else {
+      plan_units(r, chunk, plan);
+    }
+    if (r.computed + rows >= r.request.prompt_tokens) {
+      chunk.sampled.push_back(r.computed + rows - 1);
+    }
+    take_pages(r, chunk);
+    r.planned = rows;
+    r.sampled = chunk.sampled.size();
+    plan.chunks.push_back(std::move(chunk));
+  }
+
+  void remove(Running& r, FinishReason reason) {
+    PagePool& p = pool(r);
+    for (const std::int32_t page : r.pages) {
+      p.release(page);
+    }
+    p.unreserve(r.reserved);
+    releases.push_back(r.request.id);
+    finished.push_back({r.request.id, reason});
+    running.erase(running.begin() + (&r - running.data()));
+  }
+};
+
+Planner::Planner(Layout layout, SchedulerLimits limits) : state_(std::make_unique<State>()) {
+  check(limits.pages_per_member > 0 && limits.context_tokens_max > 0, "a planner needs pages and a context");
+  check(limits.chunk_tokens_max > limits.sequences_max && limits.sequences_max > 0,
+        "a step must have room for every decoding row and at least one row of a prompt");
+  state_->layout = layout;
+  state_->limits = limits;
+  state_->pools.assign(static_cast<std::size_t>(layout.ring), PagePool(limits.pages_per_member));
+}
+
+Planner::~Planner() = default;
+
+std::optional<std::string> Planner::refusal(const Request& request) const {
+  const SchedulerLimits& limits = state_->limits;
+  check(request.prompt_tokens >= 1 && request.new_tokens_max >= 1, "a request without tokens reached the planner");
+  if (request.prompt_tokens > limits.context_tokens_max - request.new_tokens_max) {
+    return fmt::format(
+        "the prompt and the answer do not fit: found {} prompt tokens + {} new tokens = {}, expected at most {} (the context); "
+        "shorten the prompt, sample fewer frames (fps, max_frames), make them smaller (total_pixels) or lower max_tokens",
+        request.prompt_tokens, request.new_tokens_max, request.prompt_tokens + request.new_tokens_max, limits.context_tokens_max);
+  }
+  const std::int32_t pages = pages_of(tokens_max(request));
+  if (pages > limits.pages_per_member) {
+    return fmt::format(
+        "the request does not fit in KV memory: found {} tokens = {} pages of {}, expected at most {} pages (what one rank "
+        "holds); give more memory (--kv-memory), sample fewer frames or lower max_tokens",
+        tokens_max(request), pages, kPageTokens, limits.pages_per_member);
+  }
+  return std::nullopt;
+}
+
+void Planner::submit(const Request& request) {
+  check(!refusal(request).has_value(), "a request that can never run was submitted");
+  state_->waiting.push_back(request);
+}
+
+void Planner::cancel(RequestId id) {
+  State& s = *state_;
+  const auto at = std::find_if(s.waiting.begin(), s.waiting.end(), [&](const Request& r) { return r.id == id; });
+  if (at != s.waiting.end()) {
+    s.waiting.erase(at);
+    s.finished.push_back({id, FinishReason::kAborted});
+  } else if (Running* r = s.find(id)) {
+    r->cancelled = true;
+  }
+}
+
+bool Planner::idle() const {
+  return state_->waiting.empty() && state_->running.empty() && state_->releases.empty() && state_->finished.empty();
+}
+
+std::size_t Planner::waiting() const { return state_->waiting.size(); }
+std::size_t Planner::running() const { return state_->running.size(); }
+
+StepPlan Planner::plan() {
+  State& s = *state_;
+  check(!s.outstanding, "a plan was asked for before the last one was committed");
+  s.outstanding = true;
+  for (std::size_t i = s.running.size(); i-- > 0;) {
+    if (s.running[i].cancelled) {
+      s.remove(s.running[i], FinishReason::kAborted);
+    }
+  }
+  StepPlan plan;
+  plan.step = s.next_step++;
+  plan.truncations = std::exchange(s.truncations, {});
+  plan.releases = std::exchange(s.releases, {});
+  s.admit(plan);
+  std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max);
+  for (Running& r : s.running) {
+    if (r.decoding()) {
+      auto& left = room[static_cast<std::size_t>(r.span.first_member)];
+      const auto rows = static_cast<std::int64_t>(r.uncomputed.size());
+      check(rows >= 1 && rows <= left, "decode rows do not fit in a step");
+      left -= rows;
+      s.plan_chunk(r, rows, plan);
+    }
+  }
+  for (Running& r : s.running) {
+    auto& left = room[static_cast<std::size_t>(r.span.first_member)];
+    if (!r.decoding() && left > 0) {
+      const std::int64_t rows = std::min(left, r.request.prompt_tokens - r.computed);
+      left -= rows;
+      s.plan_chunk(r, rows, plan);
+    }
+  }
+  return plan;
+}
+
+std::vector<Finished> Planner::commit(const std::vector<Drawn>& drawn) {
+  State& s = *state_;
+  check(s.outstanding, "a commit without a plan");
+  s.outstanding = false;
+  std::map<RequestId, const Drawn*> by_id;
+  for (const Drawn& d : drawn) {
+    by_id[d.id] = &d;
+  }
+  for (std::size_t i = s.running.size(); i-- > 0;) {
+    Running& r = s.running[i];
+    if (r.planned == 0) {
+      continue;
+    }
+    r.computed += std::exchange(r.planned, 0);
+    if (std::exchange(r.sampled, 0) == 0) {
+      continue;
+    }
+    const auto at = by_id.find(r.request.id);
+    check(at != by_id.end() && !at->second->tokens.empty(), "a sampled sequence came back without a token");
+    const Drawn& d = *at->second;
+    r.generated += static_cast<std::int64_t>(d.tokens.size());
+    r.uncomputed = {d.tokens.back()};
+    if (r.cancelled) {
+      s.remove(r, FinishReason::kAborted);
+    } else if (d.ended) {
+      s.remove(r, FinishReason::kStop);
+    } else if (r.generated >= r.request.new_tokens_max) {
+      s.remove(r, FinishReason::kLength);
+    }
+  }
+  return std::exchange(s.finished, {});
+}
+
+void Planner::truncate(RequestId id, std::int64_t tokens, std::int32_t next_token) {
+  State& s = *state_;
+  Running* r = s.find(id);
+  check(r != nullptr && !s.outstanding, "only a running sequence between two steps can be truncated");
+  check(tokens >= r->request.prompt_tokens && tokens <= r->computed,
+        "a sequence is truncated inside its answer, to no more than it has computed");
+  r->computed = tokens;
+  r->uncomputed = {next_token};
+  r->generated = tokens - r->request.prompt_tokens + 1;
+  s.truncations.push_back({id, tokens});
+  while (static_cast<std::int32_t>(r->pages.size()) > pages_of(tokens)) {
+    if (s.pool(*r).release(r->pages.back())) {
+      check(s.pool(*r).reserve(1), "a page that was just freed cannot be reserved");
+    }
+    ++r->reserved;
+    r->pages.pop_back();
+  }
+}
+
+std::string Planner::invariants_broken() const {
+  const State& s = *state_;
+  std::vector<std::set<std::int32_t>> owned(s.pools.size());
+  std::vector<std::int32_t> reserved(s.pools.size(), 0);
+  for (const Running& r : s.running) {
+    const auto member = static_cast<std::size_t>(r.span.first_member);
+    reserved[member] += r.reserved;
+    for (const std::int32_t page : r.pages) {
+      if (!owned[member].insert(page).second) {
+        return fmt::format("page {} of member {} is held twice", page, member);
+      }
+    }
+    if (static_cast<std::int64_t>(r.pages.size()) * kPageTokens < r.computed) {
+      return fmt::format("{} pages hold {} tokens", r.pages.size(), r.computed);
+    }
+  }
+  for (std::size_t member = 0; member < s.pools.size(); ++member) {
+    const PagePool& pool = s.pools[member];
+    const auto used = static_cast<std::int32_t>(owned[member].size());
+    if (reserved[member] != pool.reserved() || used + pool.reserved() + pool.free_pages() != pool.capacity()) {
+      return fmt::format("member {}: {} pages used + {} reserved + {} free are not {}", member, used, pool.reserved(),
+                         pool.free_pages(), pool.capacity());
+    }
+  }
+  return "";
+}
+
+}  // namespace zoetrope

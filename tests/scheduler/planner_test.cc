@@ -1,0 +1,221 @@
+#include "scheduler/planner.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+namespace zoetrope {
+namespace {
+
+Request request(std::uint64_t id, std::int64_t prompt, std::int64_t answer, std::vector<UnitSpan> units = {}) {
+  return {RequestId{id}, prompt, answer, std::move(units)};
+}
+
+SchedulerLimits limits(std::int32_t pages = 100, std::int64_t chunk = 64) {
+  return {.context_tokens_max = 100000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
+}
+
+std::vector<Drawn> draws(const StepPlan& plan, std::int32_t token = 5) {
+  std::vector<Drawn> drawn;
+  for (const Chunk& chunk : plan.chunks) {
+    if (!chunk.sampled.empty()) {
+      drawn.push_back({chunk.id, {token}, false});
+    }
+  }
+  return drawn;
+}
+
+TEST(Planner, PrefillsInChunksThenDecodes) {
+  Planner planner({}, limits());
+  planner.submit(request(1, 100, 2));
+  StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.starts.size(), 1U);
+  ASSERT_EQ(plan.chunks.size(), 1U);
+  EXPECT_EQ(plan.chunks[0].tokens, 64);
+  EXPECT_EQ(plan.chunks[0].new_pages.size(), 1U);
+  EXPECT_TRUE(plan.chunks[0].sampled.empty());
+  EXPECT_TRUE(planner.commit({}).empty());
+  plan = planner.plan();
+  EXPECT_EQ(plan.chunks[0].first_token, 64);
+  EXPECT_EQ(plan.chunks[0].tokens, 36);
+  EXPECT_EQ(plan.chunks[0].sampled, std::vector<std::int64_t>{99});
+  EXPECT_TRUE(planner.commit(draws(plan, 77)).empty());
+  plan = planner.plan();
+  EXPECT_EQ(plan.chunks[0].first_token, 100);
+  EXPECT_EQ(plan.chunks[0].drawn_tokens, std::vector<std::int32_t>{77});
+  const auto finished = planner.commit(draws(plan));
+  ASSERT_EQ(finished.size(), 1U);
+  EXPECT_EQ(finished[0].reason, FinishReason::kLength);
+  EXPECT_FALSE(planner.idle());
+  plan = planner.plan();
+  EXPECT_EQ(plan.releases, std::vector<RequestId>{RequestId{1}});
+  planner.commit({});
+  EXPECT_TRUE(planner.idle());
+}
+
+TEST(Planner, EndOfSequenceStopsAtOnce) {
+  Planner planner({}, limits());
+  planner.submit(request(1, 3, 50));
+  planner.plan();
+  const auto finished = planner.commit({{RequestId{1}, {2}, true}});
+  ASSERT_EQ(finished.size(), 1U);
+  EXPECT_EQ(finished[0].reason, FinishReason::kStop);
+}
+
+TEST(Planner, RefusesWhatCanNeverRunWithTheNumbers) {
+  Planner planner({}, limits(4));
+  EXPECT_FALSE(planner.refusal(request(1, 1000, 24)).has_value());
+  const auto pages = planner.refusal(request(1, 1000, 25));
+  ASSERT_TRUE(pages.has_value());
+  EXPECT_NE(pages->find("1025 tokens = 5 pages"), std::string::npos) << *pages;
+  const auto context = planner.refusal(request(1, 100000, 1));
+  ASSERT_TRUE(context.has_value());
+  EXPECT_NE(context->find("100000 prompt tokens + 1 new tokens = 100001"), std::string::npos) << *context;
+}
+
+TEST(Planner, NobodyOvertakesALargeRequest) {
+  Planner planner({}, limits(10));
+  planner.submit(request(1, 256 * 6, 1));
+  planner.plan();
+  planner.commit({});
+  planner.submit(request(2, 256 * 5, 1));
+  planner.submit(request(3, 10, 1));
+  const StepPlan plan = planner.plan();
+  EXPECT_TRUE(plan.starts.empty());
+  EXPECT_EQ(planner.waiting(), 2U);
+}
+
+TEST(Planner, DealsSequencesOverTheRing) {
+  Planner planner({.ring = 4, .tp = 1}, limits());
+  for (std::uint64_t id = 0; id < 8; ++id) {
+    planner.submit(request(id, 10, 4));
+  }
+  const StepPlan plan = planner.plan();
+  std::map<int, int> per_member;
+  for (const SequenceStart& start : plan.starts) {
+    ++per_member[start.span.first_member];
+  }
+  EXPECT_EQ(per_member, (std::map<int, int>{{0, 2}, {1, 2}, {2, 2}, {3, 2}}));
+}
+
+TEST(Planner, CancelledWhileWaitingAndWhileRunning) {
+  Planner planner({}, limits());
+  planner.submit(request(1, 100, 10));
+  planner.submit(request(2, 100, 10));
+  planner.cancel(RequestId{2});
+  planner.plan();
+  planner.cancel(RequestId{1});
+  auto finished = planner.commit({});
+  ASSERT_EQ(finished.size(), 1U);
+  EXPECT_EQ(finished[0].id, RequestId{2});
+  const StepPlan plan = planner.plan();
+  EXPECT_TRUE(plan.chunks.empty());
+  EXPECT_EQ(plan.releases, std::vector<RequestId>{RequestId{1}});
+  finished = planner.commit({});
+  ASSERT_EQ(finished.size(), 1U);
+  EXPECT_EQ(finished[0].reason, FinishReason::kAborted);
+  EXPECT_TRUE(planner.idle());
+  EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+TEST(Planner, TruncationGivesPagesBackAndGoesOn) {
+  Planner planner({}, limits(100, 2000));
+  planner.submit(request(1, 500, 1000));
+  for (int step = 0; step < 300; ++step) {
+    planner.commit(draws(planner.plan(), step));
+  }
+  planner.truncate(RequestId{1}, 505, 42);
+  EXPECT_EQ(planner.invariants_broken(), "");
+  const StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.truncations.size(), 1U);
+  EXPECT_EQ(plan.chunks[0].first_token, 505);
+  EXPECT_EQ(plan.chunks[0].drawn_tokens, std::vector<std::int32_t>{42});
+}
+
+// Random arrivals, lengths, ends and cancellations: after every step the pages add up, rows stay within the budget, every
+// prompt token is computed once and in order, every unit is encoded once and before its tokens, and all finish.
+struct Watched {
+  Request request;
+  std::int64_t computed = 0, generated = 0;
+  std::int32_t units = 0;
+  int member = -1;
+};
+
+void watch(const StepPlan& plan, const SchedulerLimits& bounds, int ring, std::map<RequestId, Watched>& live) {
+  for (const SequenceStart& start : plan.starts) {
+    live.at(start.id).member = start.span.first_member;
+  }
+  for (const EncodeUnit& unit : plan.encode) {
+    EXPECT_EQ(unit.unit, live.at(unit.id).units++);
+  }
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(ring), 0);
+  for (const Chunk& chunk : plan.chunks) {
+    Watched& w = live.at(chunk.id);
+    ASSERT_GE(w.member, 0);
+    EXPECT_EQ(chunk.first_token, w.computed);
+    EXPECT_GE(chunk.tokens, 1);
+    w.computed += chunk.tokens;
+    rows[static_cast<std::size_t>(w.member)] += chunk.tokens;
+    for (std::size_t i = 0; i < w.request.units.size(); ++i) {
+      if (w.request.units[i].first_token < w.computed) {
+        EXPECT_LT(static_cast<std::int32_t>(i), w.units) << "a unit's tokens are computed before it is encoded";
+      }
+    }
+  }
+  for (const std::int64_t count : rows) {
+    EXPECT_LE(count, bounds.chunk_tokens_max);
+  }
+}
+
+TEST(Planner, RandomWorkloadsAddUp) {
+  for (unsigned seed = 1; seed <= 6; ++seed) {
+    std::mt19937 random(seed);
+    const int ring = 1 + static_cast<int>(random() % 4);
+    const SchedulerLimits bounds = limits(20, 16 + random() % 300);
+    Planner planner({.ring = ring, .tp = 1}, bounds);
+    Planner twin({.ring = ring, .tp = 1}, bounds);
+    std::map<RequestId, Watched> live;
+    std::uint64_t next_id = 0, finished_count = 0;
+    for (int step = 0; step < 2000 || (!planner.idle() && step < 200000); ++step) {
+      if (step < 2000 && random() % 4 == 0) {
+        Request r = request(++next_id, 1 + random() % 3000, 1 + random() % 40);
+        for (std::int64_t at = random() % 50; at + 8 <= r.prompt_tokens && random() % 8 != 0; at += 8 + random() % 90) {
+          r.units.push_back({at, 8});
+        }
+        ASSERT_FALSE(planner.refusal(r).has_value());
+        planner.submit(r);
+        twin.submit(r);
+        live[r.id] = {r};
+      }
+      if (!live.empty() && random() % 50 == 0) {
+        const RequestId id = std::next(live.begin(), random() % live.size())->first;
+        planner.cancel(id);
+        twin.cancel(id);
+      }
+      const StepPlan plan = planner.plan();
+      EXPECT_EQ(plan, twin.plan()) << "the same calls must give the same plans";
+      watch(plan, bounds, ring, live);
+      std::vector<Drawn> drawn = draws(plan);
+      for (Drawn& d : drawn) {
+        d.ended = random() % 30 == 0;
+        ++live.at(d.id).generated;
+      }
+      twin.commit(drawn);
+      for (const Finished& f : planner.commit(drawn)) {
+        const Watched& w = live.at(f.id);
+        if (f.reason == FinishReason::kLength) {
+          EXPECT_EQ(w.generated, w.request.new_tokens_max);
+        }
+        live.erase(f.id);
+        ++finished_count;
+      }
+      ASSERT_EQ(planner.invariants_broken(), "");
+    }
+    EXPECT_TRUE(planner.idle()) << "seed " << seed;
+    EXPECT_EQ(finished_count, next_id);
+  }
+}
+
+}  // namespace
+}  // namespace zoetrope
