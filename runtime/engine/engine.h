@@ -68,7 +68,7 @@ class Engine {
   std::string described() const;         // "avx2, 2 threads, bf16, ring 2 x tp 1": for reports
 
   // Leader, any thread: a prompt that is ready. Refused at once (callbacks.done with an error) when it can never run.
-  void submit(ChatRequest request, Prompt prompt, RequestCallbacks callbacks);
+  RequestId submit(ChatRequest request, Prompt prompt, RequestCallbacks callbacks);
   void cancel(RequestId id);
   // Leader, any thread: no more requests will come; run() returns when all are done.
   void finish();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/sample.h"
+#include "runtime/checkpoint/generation_config.h"
 #include "runtime/json/json.h"
 #include "runtime/media/processor.h"
 #include "runtime/text/chat_template.h"
@@ -29,5 +30,14 @@ struct ChatRequest {
   bool ignore_eos = false;
   std::filesystem::path media_base;         // relative media paths start here
 };
+
+// Reads the body of a chat completion. Strict: an unknown field is refused with the nearest name, every value is checked.
+// `defaults` fills in what the request leaves open; a missing seed is drawn from the operating system.
+ChatRequest read_chat_request(const json::Fields& body, std::string name, const std::filesystem::path& media_base,
+                              const GenerationConfig& defaults);
+
+// Options of one video: the request's, overridden by fields of its content item.
+VideoOptions video_options_of(const json::Fields& item, VideoOptions base);
+ImageOptions image_options_of(const json::Fields& item, ImageOptions base);
 
 }  // namespace zoetrope

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "kernels/rotary.h"
-#include "runtime/media/film_reader.h"
 #include "runtime/media/processor.h"
+#include "runtime/media/source.h"
 #include "runtime/prompt/chat_request.h"
 #include "runtime/text/tokenizer.h"
 
@@ -63,7 +63,8 @@ struct PromptWriter {
 std::vector<std::byte> encoded(const Prompt& prompt);
 Prompt decoded_prompt(std::span<const std::byte> bytes);
 
-// Produces the patches of visual units; one per rank, keeps the decoder of the film it is in open between calls.
+// Produces the patches of visual units; one per rank, keeps the decoder of the film it is in open between calls, so that
+// units of one film read in rising order cost one linear decode. Memory: one decoder and two frames.
 class UnitReader {
  public:
   UnitReader();

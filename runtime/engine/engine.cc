@@ -1,0 +1,364 @@
+#include "runtime/engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "kernels/body.h"
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "monitoring/log.h"
+#include "parallel/collectives.h"
+#include "parallel/control_channel.h"
+#include "runtime/engine/answer_builder.h"
+#include "runtime/engine/step_message.h"
+#include "runtime/engine/step_runner.h"
+#include "runtime/text/chat_template.h"
+#include "runtime/text/tokenizer.h"
+
+namespace zoetrope {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A step of a large model on few cores takes minutes; a rank that died is noticed by the launcher, not by this deadline.
+constexpr auto kExchangeDeadline = 1800s;
+// How often an idle leader tells its followers that it lives.
+constexpr auto kBeat = 5s;
+
+// Memory that can be had without swapping, /proc/meminfo MemAvailable.
+std::int64_t available_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  std::int64_t kib = 0;
+  for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
+    if (key == "MemAvailable:") {
+      return kib * 1024;
+    }
+  }
+  return std::int64_t{1} << 30;
+}
+
+// KV pages of this rank: what the setting buys, or half of the memory that is free on the host shared by its ranks, but
+// never more than the running sequences could fill.
+std::int32_t pages_for(const EngineSettings& settings, const KvLayout& layout, int layers, std::int64_t context,
+                       const Ranks& ranks) {
+  const auto page = static_cast<std::int64_t>(KvCache::bytes_per_page(layout, layers));
+  const std::int64_t bytes = settings.kv_bytes_per_rank > 0 ? settings.kv_bytes_per_rank
+                                                            : available_bytes() / 2 / std::max(1, ranks.host->local_ranks());
+  const std::int64_t useful = div_ceil<std::int64_t>(context, kPageTokens) * settings.sequences_max;
+  const std::int64_t pages = std::min({bytes / page, useful, std::int64_t{1} << 30});
+  if (pages < 1) {
+    refuse(Radius::kStartup, {"KV memory", fmt::format("{} bytes", bytes), fmt::format("at least {} bytes (one page)", page),
+                              "raise --kv-memory"});
+  }
+  return static_cast<std::int32_t>(pages);
+}
+
+template <typename T>
+T smallest_over_ranks(Communicator& world, T value) {
+  for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&value, 1)), "agreeing on KV pages")) {
+    T other;
+    std::memcpy(&other, bytes.data(), sizeof(T));
+    value = std::min(value, other);
+  }
+  return value;
+}
+
+}  // namespace
+
+struct Engine::State {
+  struct Submission {
+    RequestId id{};
+    ChatRequest request;
+    Prompt prompt;
+    RequestCallbacks callbacks;
+  };
+  struct Live {
+    std::unique_ptr<AnswerBuilder> answer;
+    std::int64_t prompt_tokens = 0;
+    SequencePayload payload;  // until the sequence starts
+    std::string failure;      // why it is being cancelled
+  };
+
+  Ranks& ranks;
+  EngineSettings settings;
+  ThreadPool pool;
+  Compute compute;
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  ChatTemplate chat_template;
+  PromptWriter writer;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<StepRunner> runner;
+  std::unique_ptr<Planner> planner;
+  ControlChannel control;
+  std::map<RequestId, Live> live;  // engine thread
+
+  std::mutex mutex;  // guards what follows
+  std::condition_variable arrived;
+  std::deque<Submission> submissions;
+  std::vector<RequestId> cancellations;
+  std::uint64_t next_id = 1;
+  bool finished = false;
+
+  State(const std::filesystem::path& folder, Ranks& ranks_, const EngineSettings& settings_)
+      : ranks(ranks_),
+        settings(settings_),
+        pool(std::max(1, settings_.threads)),
+        checkpoint(Checkpoint::open(folder)),
+        tokenizer(Tokenizer::load(folder)),
+        chat_template(ChatTemplate::load(folder)),
+        control(*ranks_.world) {
+    compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
+    set_fp_environment();
+  }
+
+  void agree();
+  void load(const std::function<void(double)>& progress);
+  void lead();
+  void follow();
+  void take_in();
+  void admit(Submission submission);
+  StepMessage message_of(StepPlan plan);
+  std::vector<Drawn> deliver(const StepPlan& plan, const std::vector<StepResult>& results);
+  void conclude(const std::vector<Finished>& done);
+};
+
+// Ranks that would not give the same bits must not start together.
+void Engine::State::agree() {
+  const std::string identity = fmt::format("{} {} {}", checkpoint.digest(), compute.body->name,
+                                           settings.precision == Precision::kBf16 ? "bf16" : "fp32");
+  if (!all_equal(*ranks.world, std::as_bytes(std::span(identity)), "comparing checkpoints and kernels")) {
+    refuse(Radius::kStartup, {fmt::format("rank {} on {}", ranks.place.rank, ranks.host_name), identity,
+                              "the same checkpoint, kernels and precision on every rank",
+                              "copy the checkpoint to every host and name one body for all (--body)"});
+  }
+}
+
+void Engine::State::load(const std::function<void(double)>& progress) {
+  ranks.world->set_deadline(kExchangeDeadline);
+  ranks.tp->set_deadline(kExchangeDeadline);
+  agree();
+  Model::Options options;
+  options.compute = compute;
+  options.progress = progress;
+  model = Model::load(checkpoint, ranks, options);
+  const ModelConfig& config = checkpoint.config();
+  const std::int64_t context = settings.context_tokens_max > 0
+                                   ? std::min(settings.context_tokens_max, config.text.positions_max)
+                                   : config.text.positions_max;
+  const std::int32_t pages =
+      smallest_over_ranks(*ranks.world, pages_for(settings, model->kv_layout(), model->layers(), context, ranks));
+  writer.tokenizer = &tokenizer;
+  writer.chat_template = &chat_template;
+  writer.image = ImageProcessor::load(checkpoint.folder());
+  writer.video = VideoProcessor::load(checkpoint.folder());
+  writer.image_token = config.image_token;
+  writer.video_token = config.video_token;
+  writer.vision_start = config.vision_start;
+  writer.vision_end = config.vision_end;
+  writer.context_tokens_max = context;
+  runner = std::make_unique<StepRunner>(*model, ranks, compute, pages);
+  planner = std::make_unique<Planner>(
+      ranks.layout, SchedulerLimits{.context_tokens_max = context,
+                                    .pages_per_member = pages,
+                                    .chunk_tokens_max = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1),
+                                    .sequences_max = settings.sequences_max});
+  log::info("engine ready", {{"body", compute.body->name},
+                             {"threads", pool.threads()},
+                             {"layout", zoetrope::described(ranks.layout)},
+                             {"kv_pages", pages},
+                             {"kv_bytes", static_cast<std::int64_t>(pages) * static_cast<std::int64_t>(KvCache::bytes_per_page(
+                                              model->kv_layout(), model->layers()))},
+                             {"weights_bytes", model->resident_bytes()},
+                             {"context_tokens", context}});
+}
+
+void Engine::State::admit(Submission submission) {
+  Request request;
+  request.id = submission.id;
+  request.prompt_tokens = static_cast<std::int64_t>(submission.prompt.tokens.size());
+  request.new_tokens_max = submission.request.new_tokens_max.value_or(
+      std::max<std::int64_t>(1, writer.context_tokens_max - request.prompt_tokens));
+  for (const VisualUnit& unit : submission.prompt.units) {
+    request.units.push_back({unit.first_token, unit.tokens});
+  }
+  Live entry;
+  entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
+                                                 checkpoint.generation().eos, std::move(submission.callbacks));
+  entry.prompt_tokens = request.prompt_tokens;
+  if (const auto why = planner->refusal(request)) {
+    entry.answer->finish(FinishReason::kAborted, *why);
+    return;
+  }
+  entry.payload = {std::move(submission.prompt), submission.request.sampling};
+  live.emplace(submission.id, std::move(entry));
+  planner->submit(request);
+}
+
+// Waits until there is something to do or a beat is due; moves what arrived to the planner.
+void Engine::State::take_in() {
+  std::deque<Submission> taken;
+  std::vector<RequestId> cancelled;
+  {
+    std::unique_lock lock(mutex);
+    if (planner->idle()) {
+      arrived.wait_for(lock, kBeat, [&] { return finished || !submissions.empty() || !cancellations.empty(); });
+    }
+    taken.swap(submissions);
+    cancelled.swap(cancellations);
+  }
+  for (Submission& submission : taken) {
+    admit(std::move(submission));
+  }
+  for (const RequestId id : cancelled) {
+    planner->cancel(id);
+  }
+}
+
+StepMessage Engine::State::message_of(StepPlan plan) {
+  StepMessage message;
+  for (const SequenceStart& start : plan.starts) {
+    Live& entry = live.at(start.id);
+    entry.answer->started();
+    message.payloads.push_back(std::move(entry.payload));
+  }
+  message.plan = std::move(plan);
+  return message;
+}
+
+// Tokens, failures and times of one step to their requests.
+std::vector<Drawn> Engine::State::deliver(const StepPlan& plan, const std::vector<StepResult>& results) {
+  double encode_seconds = 0;
+  std::vector<Drawn> drawn;
+  for (const StepResult& result : results) {
+    encode_seconds = std::max(encode_seconds, result.encode_seconds);
+    for (const FailedSequence& failure : result.failed) {
+      if (const auto at = live.find(failure.id); at != live.end() && at->second.failure.empty()) {
+        at->second.failure = failure.why;
+        planner->cancel(failure.id);
+      }
+    }
+  }
+  for (const EncodeUnit& unit : plan.encode) {
+    live.at(unit.id).answer->encoded_for(encode_seconds / static_cast<double>(plan.encode.size()));
+  }
+  for (const Chunk& chunk : plan.chunks) {
+    Live& entry = live.at(chunk.id);
+    if (chunk.first_token < entry.prompt_tokens) {
+      entry.answer->prefilled_to(chunk.first_token + chunk.tokens);
+    }
+  }
+  for (const StepResult& result : results) {
+    for (const DrawnRow& row : result.drawn) {
+      Live& entry = live.at(row.id);
+      const bool ended = entry.failure.empty() && entry.answer->add(row.sampled);
+      drawn.push_back({row.id, {row.sampled.token}, ended});
+    }
+  }
+  return drawn;
+}
+
+void Engine::State::conclude(const std::vector<Finished>& done) {
+  for (const Finished& finish : done) {
+    const auto at = live.find(finish.id);
+    check(at != live.end(), "a request finished that nobody submitted");
+    at->second.answer->finish(finish.reason, std::move(at->second.failure));
+    live.erase(at);
+  }
+}
+
+void Engine::State::lead() {
+  for (;;) {
+    take_in();
+    bool ending = false;
+    {
+      const std::lock_guard lock(mutex);
+      ending = finished && submissions.empty() && planner->idle();
+    }
+    StepMessage message = message_of(planner->plan());
+    message.plan.stop = ending;
+    control.send(encoded(message));
+    if (ending) {
+      return;
+    }
+    const StepResult own = runner->run(message);
+    std::vector<StepResult> results;
+    for (const auto& bytes : control.collect(encoded(own))) {
+      results.push_back(decoded_result(bytes));
+    }
+    conclude(planner->commit(deliver(message.plan, results)));
+  }
+}
+
+void Engine::State::follow() {
+  for (;;) {
+    const StepMessage message = decoded_message(control.receive());
+    if (message.plan.stop) {
+      return;
+    }
+    control.collect(encoded(runner->run(message)));
+  }
+}
+
+Engine::Engine(const std::filesystem::path& checkpoint, Ranks& ranks, const EngineSettings& settings,
+               std::function<void(double)> load_progress)
+    : state_(std::make_unique<State>(checkpoint, ranks, settings)) {
+  state_->load(load_progress);
+}
+
+Engine::~Engine() = default;
+
+const PromptWriter& Engine::prompt_writer() const { return state_->writer; }
+const GenerationConfig& Engine::generation() const { return state_->checkpoint.generation(); }
+const ModelConfig& Engine::config() const { return state_->checkpoint.config(); }
+
+std::string Engine::fingerprint() const {
+  return fmt::format("{}-{}-p{}-c{}", state_->checkpoint.digest().substr(0, 16),
+                     state_->settings.precision == Precision::kBf16 ? "bf16" : "fp32", kPageTokens, kPageClasses);
+}
+
+std::string Engine::described() const {
+  return fmt::format("{}, {} thread{} per rank, {}, {}", state_->compute.body->name, state_->pool.threads(),
+                     state_->pool.threads() == 1 ? "" : "s",
+                     state_->settings.precision == Precision::kBf16 ? "bf16" : "fp32", zoetrope::described(state_->ranks.layout));
+}
+
+RequestId Engine::submit(ChatRequest request, Prompt prompt, RequestCallbacks callbacks) {
+  const std::lock_guard lock(state_->mutex);
+  check(!state_->finished, "a request was submitted after finish()");
+  const RequestId id{state_->next_id++};
+  state_->submissions.push_back({id, std::move(request), std::move(prompt), std::move(callbacks)});
+  state_->arrived.notify_one();
+  return id;
+}
+
+void Engine::cancel(RequestId id) {
+  const std::lock_guard lock(state_->mutex);
+  state_->cancellations.push_back(id);
+  state_->arrived.notify_one();
+}
+
+void Engine::finish() {
+  const std::lock_guard lock(state_->mutex);
+  state_->finished = true;
+  state_->arrived.notify_one();
+}
+
+void Engine::run() {
+  if (state_->ranks.leader()) {
+    state_->lead();
+  } else {
+    state_->follow();
+  }
+}
+
+}  // namespace zoetrope

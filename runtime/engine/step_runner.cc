@@ -1,0 +1,295 @@
+#include "runtime/engine/step_runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <numeric>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+
+namespace zoetrope {
+namespace {
+
+// Patches that go through the vision tower together: enough rows to keep the kernels busy, bounded memory.
+constexpr std::int64_t kVisionBatchPatches = 4096;
+constexpr std::int64_t kPatchValues = 1536;  // 3 channels x 2 frames x 16 x 16
+
+std::int64_t patches_of(const Prompt& prompt, std::int32_t unit) {
+  const Medium& medium = prompt.media[static_cast<std::size_t>(prompt.units[static_cast<std::size_t>(unit)].medium)];
+  return static_cast<std::int64_t>(medium.grid.h) * medium.grid.w;
+}
+
+}  // namespace
+
+StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages)
+    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages) {}
+
+StepResult StepRunner::run(const StepMessage& message) {
+  StepResult result;
+  begin(message);
+  const auto started = std::chrono::steady_clock::now();
+  encode(message.plan, result);
+  result.encode_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  if (message.plan.chunks.empty()) {
+    return result;  // nobody has rows: every rank knows it from the plan
+  }
+  StepInputs inputs;
+  std::vector<Chunk> own;
+  visual_.clear();
+  for (const Chunk& chunk : message.plan.chunks) {
+    stage(chunk, inputs, own);
+  }
+  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()), model_.feature_columns()};
+  const std::int64_t vocabulary = model_.config().text.vocabulary;
+  logits_.resize(inputs.logit_rows.size() * static_cast<std::size_t>(vocabulary));
+  model_.forward(inputs, cache_, {logits_.data(), static_cast<std::int64_t>(inputs.logit_rows.size()), vocabulary});
+  if (ranks_.place.tp_index == 0) {
+    draw(own, result);
+  }
+  return result;
+}
+
+// Sequences that go, shrink and come.
+void StepRunner::begin(const StepMessage& message) {
+  const StepPlan& plan = message.plan;
+  for (const RequestId id : plan.releases) {
+    check(sequences_.erase(id) == 1, "a sequence was released that this rank does not know");
+  }
+  for (const Truncation& truncation : plan.truncations) {
+    Sequence& sequence = sequences_.at(truncation.id);
+    sequence.computed = truncation.tokens;
+    sequence.pages.resize(static_cast<std::size_t>(div_ceil<std::int64_t>(truncation.tokens, kPageTokens)));
+    sequence.generated.resize(static_cast<std::size_t>(
+        std::max<std::int64_t>(0, truncation.tokens - static_cast<std::int64_t>(sequence.prompt.tokens.size()))));
+  }
+  for (std::size_t i = 0; i < plan.starts.size(); ++i) {
+    Sequence sequence;
+    sequence.prompt = message.payloads[i].prompt;
+    sequence.sampling = message.payloads[i].sampling;
+    sequence.span = plan.starts[i].span;
+    check(sequences_.emplace(plan.starts[i].id, std::move(sequence)).second, "a sequence started twice");
+  }
+}
+
+// Units are dealt over all ranks in contiguous runs of about equal numbers of patches.
+std::vector<StepRunner::Encoded> StepRunner::deal(const std::vector<EncodeUnit>& units) const {
+  std::vector<Encoded> dealt;
+  std::int64_t total = 0;
+  for (const EncodeUnit& unit : units) {
+    const Prompt& prompt = sequences_.at(unit.id).prompt;
+    dealt.push_back({unit.id, unit.unit, 0, prompt.units[static_cast<std::size_t>(unit.unit)].tokens});
+    total += dealt.back().tokens;
+  }
+  std::int64_t before = 0;
+  for (Encoded& unit : dealt) {
+    // The rank in whose share the middle of the unit falls.
+    unit.rank = static_cast<int>((2 * before + unit.tokens) * ranks_.world->size() / (2 * std::max<std::int64_t>(total, 1)));
+    before += unit.tokens;
+  }
+  return dealt;
+}
+
+void StepRunner::encode(const StepPlan& plan, StepResult& result) {
+  if (plan.encode.empty()) {
+    return;
+  }
+  const std::vector<Encoded> dealt = deal(plan.encode);
+  std::vector<std::vector<float>> rows(dealt.size());
+  encode_own(dealt, rows, result);
+  exchange_features(dealt, rows);
+}
+
+void StepRunner::encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result) {
+  const std::int64_t columns = model_.feature_columns();
+  std::vector<std::size_t> mine;
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    if (dealt[i].rank == ranks_.place.rank) {
+      mine.push_back(i);
+    }
+  }
+  const auto grid_of = [&](std::size_t i) {
+    const Prompt& prompt = sequences_.at(dealt[i].id).prompt;
+    return prompt.media[static_cast<std::size_t>(prompt.units[static_cast<std::size_t>(dealt[i].unit)].medium)].grid;
+  };
+  for (std::size_t at = 0; at < mine.size();) {
+    const Grid grid = grid_of(mine[at]);
+    const std::int64_t each = static_cast<std::int64_t>(grid.h) * grid.w;
+    std::size_t end = at;
+    while (end < mine.size() && grid_of(mine[end]).h == grid.h && grid_of(mine[end]).w == grid.w &&
+           (end == at || static_cast<std::int64_t>(end - at + 1) * each <= kVisionBatchPatches)) {
+      ++end;
+    }
+    const auto units = static_cast<std::int64_t>(end - at);
+    patches_.resize(static_cast<std::size_t>(units * each * kPatchValues));
+    for (std::size_t i = at; i < end; ++i) {
+      const Encoded& unit = dealt[mine[i]];
+      const std::span<float> out(patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues,
+                                 static_cast<std::size_t>(each * kPatchValues));
+      check_eq(patches_of(sequences_.at(unit.id).prompt, unit.unit), each, "units of one batch have one size");
+      try {
+        reader_.read(sequences_.at(unit.id).prompt, unit.unit, out);
+      } catch (const Error& error) {
+        if (error.radius() != Radius::kRequest) {
+          throw;
+        }
+        // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
+        std::fill(out.begin(), out.end(), 0.0f);
+        result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+      }
+    }
+    std::vector<float> features(static_cast<std::size_t>(units * each / 4 * columns));
+    model_.encode({{patches_.data(), units * each, kPatchValues}, static_cast<int>(units), grid.h, grid.w},
+                  {features.data(), units * each / 4, columns});
+    for (std::size_t i = at; i < end; ++i) {
+      const auto first = features.begin() + static_cast<std::int64_t>(i - at) * each / 4 * columns;
+      rows[mine[i]].assign(first, first + each / 4 * columns);
+    }
+    at = end;
+  }
+}
+
+// Features travel to the ranks of the member that owns the sequence; in bf16 mode they hold bf16 values and travel as such.
+void StepRunner::exchange_features(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows) {
+  const std::int64_t columns = model_.feature_columns();
+  const bool narrow = compute_.rounds();
+  const std::size_t value_bytes = narrow ? sizeof(Bf16) : sizeof(float);
+  const int size = ranks_.world->size();
+  std::vector<std::vector<std::byte>> outgoing(static_cast<std::size_t>(size)), incoming(static_cast<std::size_t>(size));
+  const auto goes_to = [&](const Encoded& unit, int rank) {
+    return place_of(ranks_.layout, rank).member == sequences_.at(unit.id).span.first_member;
+  };
+  const auto write = [&](std::vector<std::byte>& out, const std::vector<float>& values) {
+    const std::size_t at = out.size();
+    out.resize(at + values.size() * value_bytes);
+    if (!narrow) {
+      std::memcpy(out.data() + at, values.data(), values.size() * sizeof(float));
+      return;
+    }
+    auto* target = reinterpret_cast<Bf16*>(out.data() + at);
+    std::transform(values.begin(), values.end(), target, to_bf16);
+  };
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    const auto bytes = static_cast<std::size_t>(dealt[i].tokens * columns) * value_bytes;
+    for (int rank = 0; rank < size; ++rank) {
+      if (rank != ranks_.place.rank && dealt[i].rank == ranks_.place.rank && goes_to(dealt[i], rank)) {
+        write(outgoing[static_cast<std::size_t>(rank)], rows[i]);
+      }
+    }
+    if (dealt[i].rank != ranks_.place.rank && goes_to(dealt[i], ranks_.place.rank)) {
+      auto& from = incoming[static_cast<std::size_t>(dealt[i].rank)];
+      from.resize(from.size() + bytes);
+    }
+  }
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (int rank = 0; rank < size; ++rank) {
+    if (!outgoing[static_cast<std::size_t>(rank)].empty()) {
+      sends.push_back({rank, outgoing[static_cast<std::size_t>(rank)]});
+    }
+    if (!incoming[static_cast<std::size_t>(rank)].empty()) {
+      receives.push_back({rank, incoming[static_cast<std::size_t>(rank)]});
+    }
+  }
+  ranks_.world->exchange(sends, receives, "visual features to their owners");
+  std::vector<std::size_t> read(static_cast<std::size_t>(size), 0);
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    if (!goes_to(dealt[i], ranks_.place.rank)) {
+      continue;
+    }
+    if (dealt[i].rank != ranks_.place.rank) {
+      auto& at = read[static_cast<std::size_t>(dealt[i].rank)];
+      const std::byte* from = incoming[static_cast<std::size_t>(dealt[i].rank)].data() + at;
+      rows[i].resize(static_cast<std::size_t>(dealt[i].tokens * columns));
+      if (narrow) {
+        const auto* source = reinterpret_cast<const Bf16*>(from);
+        std::transform(source, source + rows[i].size(), rows[i].begin(), from_bf16);
+      } else {
+        std::memcpy(rows[i].data(), from, rows[i].size() * sizeof(float));
+      }
+      at += rows[i].size() * value_bytes;
+    }
+    sequences_.at(dealt[i].id).features[dealt[i].unit].rows = std::move(rows[i]);
+  }
+}
+
+// Appends the rows of one chunk when its sequence lives on this member.
+bool StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own) {
+  Sequence& sequence = sequences_.at(chunk.id);
+  if (!owns(sequence)) {
+    return false;
+  }
+  check_eq(chunk.first_token, sequence.computed, "a chunk must follow what was computed before");
+  for (const std::int32_t page : chunk.new_pages) {
+    cache_.open_page(page);
+    sequence.pages.push_back(page);
+  }
+  sequence.generated.insert(sequence.generated.end(), chunk.drawn_tokens.begin(), chunk.drawn_tokens.end());
+  const auto prompt_tokens = static_cast<std::int64_t>(sequence.prompt.tokens.size());
+  const auto first_row = static_cast<std::int64_t>(inputs.tokens.size());
+  for (std::int64_t index = chunk.first_token; index < chunk.first_token + chunk.tokens; ++index) {
+    const bool drawn = index >= prompt_tokens;
+    inputs.tokens.push_back(drawn ? sequence.generated[static_cast<std::size_t>(index - prompt_tokens)]
+                                  : sequence.prompt.tokens[static_cast<std::size_t>(index)]);
+    const auto position = static_cast<std::int32_t>(index + sequence.prompt.rope_delta);
+    inputs.positions.push_back(drawn ? Position{position, position, position}
+                                     : sequence.prompt.positions[static_cast<std::size_t>(index)]);
+    inputs.indices.push_back(index);
+    inputs.slots.push_back({sequence.pages[static_cast<std::size_t>(index / kPageTokens)],
+                            static_cast<int>(index % kPageTokens)});
+  }
+  sequence.computed = chunk.first_token + chunk.tokens;
+  SequenceRows rows;
+  rows.first_row = first_row;
+  rows.rows = chunk.tokens;
+  for (std::size_t page = 0; page < sequence.pages.size(); ++page) {
+    const auto first = static_cast<std::int64_t>(page) * kPageTokens;
+    rows.pages.push_back({sequence.pages[page], first, static_cast<int>(page % kPageClasses),
+                          static_cast<int>(std::min<std::int64_t>(kPageTokens, sequence.computed - first))});
+  }
+  inputs.sequences.push_back(std::move(rows));
+  stage_visual(sequence, chunk, first_row, inputs);
+  for (const std::int64_t sampled : chunk.sampled) {
+    inputs.logit_rows.push_back(first_row + sampled - chunk.first_token);
+  }
+  own.push_back(chunk);
+  return true;
+}
+
+// Rows of the chunk that hold visual features; features whose last token has been staged are given up.
+void StepRunner::stage_visual(Sequence& sequence, const Chunk& chunk, std::int64_t first_row, StepInputs& inputs) {
+  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t end = chunk.first_token + chunk.tokens;
+  for (auto at = sequence.features.begin(); at != sequence.features.end();) {
+    const VisualUnit& unit = sequence.prompt.units[static_cast<std::size_t>(at->first)];
+    const std::int64_t from = std::max(unit.first_token, chunk.first_token);
+    const std::int64_t to = std::min(unit.first_token + unit.tokens, end);
+    for (std::int64_t token = from; token < to; ++token) {
+      inputs.visual_rows.push_back(first_row + token - chunk.first_token);
+    }
+    if (from < to) {
+      const float* rows = at->second.rows.data();
+      visual_.insert(visual_.end(), rows + (from - unit.first_token) * columns, rows + (to - unit.first_token) * columns);
+    }
+    at = unit.first_token + unit.tokens <= end ? sequence.features.erase(at) : std::next(at);
+  }
+}
+
+void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
+  const auto vocabulary = static_cast<std::size_t>(model_.config().text.vocabulary);
+  std::size_t row = 0;
+  for (const Chunk& chunk : own) {
+    const Sequence& sequence = sequences_.at(chunk.id);
+    for (const std::int64_t index : chunk.sampled) {
+      const std::span<float> logits(logits_.data() + row++ * vocabulary, vocabulary);
+      const auto drawn = static_cast<std::size_t>(
+          std::max<std::int64_t>(0, index + 1 - static_cast<std::int64_t>(sequence.prompt.tokens.size())));
+      result.drawn.push_back({chunk.id, sample(compute_, logits, sequence.prompt.tokens,
+                                               std::span(sequence.generated).first(drawn), index + 1, sequence.sampling)});
+    }
+  }
+}
+
+}  // namespace zoetrope

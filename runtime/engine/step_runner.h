@@ -1,0 +1,64 @@
+// What one rank does with a StepMessage: frames to pixels to features, tokens to logits, logits to tokens.
+// Owned by the engine thread of its rank; decides nothing.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "parallel/ranks.h"
+#include "runtime/engine/step_message.h"
+#include "runtime/model/model.h"
+#include "runtime/prompt/prompt.h"
+
+namespace zoetrope {
+
+class StepRunner {
+ public:
+  // pages: KV pages of this rank's member.
+  StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages);
+
+  // Collective: every rank is called with the same message.
+  StepResult run(const StepMessage& message);
+
+ private:
+  // Visual features of one unit, waiting for their tokens: [tokens, feature_columns].
+  struct Features {
+    std::vector<float> rows;
+  };
+  struct Sequence {
+    Prompt prompt;
+    SamplingSettings sampling;
+    Span span;
+    std::vector<std::int32_t> pages;       // block table
+    std::vector<std::int32_t> generated;   // drawn tokens that were computed or are about to be
+    std::int64_t computed = 0;
+    std::map<std::int32_t, Features> features;  // by unit
+  };
+  struct Encoded {  // one unit of this step and who encodes it
+    RequestId id{};
+    std::int32_t unit = 0;
+    int rank = 0;
+    std::int64_t tokens = 0;
+  };
+
+  void begin(const StepMessage& message);
+  void encode(const StepPlan& plan, StepResult& result);
+  std::vector<Encoded> deal(const std::vector<EncodeUnit>& units) const;
+  void encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result);
+  void exchange_features(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows);
+  bool stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
+  void stage_visual(Sequence& sequence, const Chunk& chunk, std::int64_t first_row, StepInputs& inputs);
+  void draw(const std::vector<Chunk>& own, StepResult& result);
+  bool owns(const Sequence& sequence) const { return sequence.span.first_member == ranks_.place.member; }
+
+  Model& model_;
+  Ranks& ranks_;
+  Compute compute_;
+  KvCache cache_;
+  UnitReader reader_;
+  std::map<RequestId, Sequence> sequences_;
+  std::vector<float> patches_, visual_, logits_;
+};
+
+}  // namespace zoetrope

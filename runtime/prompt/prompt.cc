@@ -1,0 +1,215 @@
+#include "runtime/prompt/prompt.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "runtime/media/plan.h"
+#include "runtime/prompt/frame_table_cache.h"
+
+namespace zoetrope {
+namespace {
+
+using json::Fields;
+
+// A film (or a list of pictures) as the prompt needs it: the medium and the time of every pair.
+struct LookedAt {
+  Medium medium;
+  std::vector<double> timestamps;
+};
+
+LookedAt look_at_image(const Fields& item, const ChatRequest& request, const PromptWriter& writer) {
+  LookedAt looked;
+  looked.medium.sources = {media_from_reference(item.text("image"), request.media_base)};
+  const ImagePlan plan = plan_image(looked.medium.sources[0], writer.image, image_options_of(item, request.image));
+  looked.medium.kind = Medium::Kind::kPicture;
+  looked.medium.resized_height = plan.resized.height;
+  looked.medium.resized_width = plan.resized.width;
+  looked.medium.grid = plan.grid;
+  looked.medium.report = plan.report;
+  return looked;
+}
+
+std::vector<double> times_of_pictures(const Fields& item, std::size_t pictures, const VideoOptions& options) {
+  if (item.has("timestamps") && item.find("timestamps")->is_array()) {
+    std::vector<double> seconds;
+    for (const json::Value& value : item.array("timestamps")) {
+      if (!value.is_number()) {
+        item.refuse("timestamps", json::described(value), "a list of seconds", "write numbers");
+      }
+      seconds.push_back(value.to_number<double>());
+    }
+    if (seconds.size() != pictures) {
+      item.refuse("timestamps", fmt::format("{} times for {} pictures", seconds.size(), pictures), "one time for each picture", "complete the list");
+    }
+    return seconds;
+  }
+  if (!options.fps) {
+    item.refuse("timestamps", "a list of pictures without times", "\"timestamps\": [seconds, ...] or \"fps\"", "say when each picture was taken");
+  }
+  std::vector<double> seconds(pictures);
+  for (std::size_t i = 0; i < pictures; ++i) {
+    seconds[i] = static_cast<double>(i) / *options.fps;
+  }
+  return seconds;
+}
+
+LookedAt look_at_video(const Fields& item, const ChatRequest& request, const PromptWriter& writer) {
+  LookedAt looked;
+  VideoOptions options = video_options_of(item, request.video);
+  VideoPlan plan;
+  if (item.find("video") != nullptr && item.find("video")->is_array()) {
+    looked.medium.kind = Medium::Kind::kPictureList;
+    for (const json::Value& picture : item.array("video")) {
+      if (!picture.is_string()) {
+        item.refuse("video", json::described(picture), "a list of picture paths", "write texts");
+      }
+      looked.medium.sources.push_back(media_from_reference(picture.get_string(), request.media_base));
+    }
+    const std::vector<double> seconds = times_of_pictures(item, looked.medium.sources.size(), options);
+    if (!item.has("timestamps")) {
+      options.fps.reset();  // said when the pictures were taken, not how many to keep
+    }
+    plan = plan_pictures(looked.medium.sources, seconds, writer.video, options);
+  } else {
+    looked.medium.kind = Medium::Kind::kFilm;
+    looked.medium.sources = {media_from_reference(item.text("video"), request.media_base)};
+    plan = plan_video(looked.medium.sources[0].name, *frame_table_of(looked.medium.sources[0]), writer.video, options);
+  }
+  looked.medium.resized_height = plan.resized.height;
+  looked.medium.resized_width = plan.resized.width;
+  looked.medium.grid = plan.grid;
+  looked.medium.frames = std::move(plan.frames);
+  looked.medium.rotate = options.rotate;
+  looked.medium.report = std::move(plan.report);
+  looked.timestamps = std::move(plan.timestamps);
+  return looked;
+}
+
+Piece control(std::string surface, std::int64_t repeat = 1) {
+  Piece piece;
+  piece.kind = Piece::Kind::kControl;
+  piece.text = std::move(surface);
+  piece.repeat = static_cast<int>(repeat);
+  return piece;
+}
+
+Piece text(std::string value) {
+  Piece piece;
+  piece.kind = Piece::Kind::kText;
+  piece.text = std::move(value);
+  return piece;
+}
+
+// Reference 6.3 as in 4.57: a film becomes its frame pairs, each behind its time; nothing of the template's wrapper stays.
+void expand(const Piece& piece, const LookedAt& looked, std::vector<Piece>& out) {
+  const bool image = piece.kind == Piece::Kind::kImage;
+  for (int pair = 0; pair < looked.medium.grid.t; ++pair) {
+    if (!image) {
+      out.push_back(text(fmt::format("<{} seconds>", timestamp_text(looked.timestamps[static_cast<std::size_t>(pair)]))));
+    }
+    out.push_back(control("<|vision_start|>"));
+    out.push_back(control(image ? "<|image_pad|>" : "<|video_pad|>", looked.medium.grid.tokens_of_pair()));
+    out.push_back(control("<|vision_end|>"));
+  }
+}
+
+// Runs of placeholder tokens in order of appearance are the units of the media in the same order.
+void find_units(Prompt& prompt, std::int32_t image_token, std::int32_t video_token) {
+  std::size_t at = 0;
+  const auto placeholder = [&](TokenId id) { return id == image_token || id == video_token; };
+  for (std::size_t m = 0; m < prompt.media.size(); ++m) {
+    const Medium& medium = prompt.media[m];
+    for (int pair = 0; pair < medium.grid.t; ++pair) {
+      while (at < prompt.tokens.size() && !placeholder(prompt.tokens[at])) {
+        ++at;
+      }
+      const std::int64_t tokens = medium.grid.tokens_of_pair();
+      check(at + static_cast<std::size_t>(tokens) <= prompt.tokens.size(), "placeholder tokens are missing from the prompt");
+      prompt.units.push_back({static_cast<std::int32_t>(m), pair, static_cast<std::int64_t>(at), tokens});
+      at += static_cast<std::size_t>(tokens);
+    }
+  }
+  check(std::none_of(prompt.tokens.begin() + static_cast<std::ptrdiff_t>(at), prompt.tokens.end(), placeholder),
+        "placeholder tokens are left over in the prompt");
+}
+
+void refuse_too_long(const Prompt& prompt, const ChatRequest& request, std::int64_t tokens_max) {
+  const auto tokens = static_cast<std::int64_t>(prompt.tokens.size());
+  if (tokens < tokens_max) {
+    return;
+  }
+  std::int64_t visual = 0;
+  for (const VisualUnit& unit : prompt.units) {
+    visual += unit.tokens;
+  }
+  refuse(Radius::kRequest,
+         {fmt::format("{}: the prompt is longer than the context", request.name),
+          fmt::format("{} tokens ({} of them from pictures and films)", tokens, visual),
+          fmt::format("fewer than {}", tokens_max),
+          visual > tokens / 2 ? "sample fewer frames (fps, max_frames) or make them smaller (total_pixels, max_pixels)"
+                              : "shorten the text"});
+}
+
+}  // namespace
+
+void lay_out_positions(Prompt& prompt) {
+  prompt.positions.clear();
+  prompt.positions.reserve(prompt.tokens.size());
+  std::int64_t position = 0, largest = -1;
+  std::size_t next_unit = 0;
+  for (std::size_t token = 0; token < prompt.tokens.size();) {
+    if (next_unit < prompt.units.size() && prompt.units[next_unit].first_token == static_cast<std::int64_t>(token)) {
+      const VisualUnit& unit = prompt.units[next_unit++];
+      const Grid& grid = prompt.media[static_cast<std::size_t>(unit.medium)].grid;
+      const int rows = grid.h / 2, columns = grid.w / 2;
+      for (int y = 0; y < rows; ++y) {
+        for (int x = 0; x < columns; ++x) {
+          prompt.positions.push_back({static_cast<std::int32_t>(position), static_cast<std::int32_t>(position + y),
+                                      static_cast<std::int32_t>(position + x)});
+        }
+      }
+      position += std::max(rows, columns);
+      largest = std::max(largest, position - 1);
+      token += static_cast<std::size_t>(unit.tokens);
+    } else {
+      const auto p = static_cast<std::int32_t>(position);
+      prompt.positions.push_back({p, p, p});
+      largest = position++;
+      ++token;
+    }
+    check(position < std::numeric_limits<std::int32_t>::max(), "a position beyond 31 bits");
+  }
+  prompt.rope_delta = largest + 1 - static_cast<std::int64_t>(prompt.tokens.size());
+}
+
+Prompt PromptWriter::write(const ChatRequest& request) const {
+  const std::vector<Piece> rendered =
+      chat_template->render(request.messages, request.tools ? &*request.tools : nullptr, request.render);
+  Prompt prompt;
+  std::vector<Piece> pieces;
+  for (const Piece& piece : rendered) {
+    if (piece.kind != Piece::Kind::kImage && piece.kind != Piece::Kind::kVideo) {
+      pieces.push_back(piece);
+      continue;
+    }
+    check(piece.item != nullptr, "a medium of the template without its content item");
+    const Fields item(*piece.item, {request.name, Radius::kRequest}, fmt::format("medium {}", prompt.media.size() + 1));
+    LookedAt looked = piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
+    expand(piece, looked, pieces);
+    prompt.media.push_back(std::move(looked.medium));
+  }
+  prompt.tokens = tokenizer->encode(pieces);
+  if (prompt.tokens.empty()) {
+    refuse(Radius::kRequest, {request.name + ": the prompt", "no tokens", "at least one message with content", "add a message"});
+  }
+  find_units(prompt, image_token, video_token);
+  refuse_too_long(prompt, request, context_tokens_max);
+  lay_out_positions(prompt);
+  return prompt;
+}
+
+}  // namespace zoetrope
