@@ -69,7 +69,7 @@ struct Builder {
   bool on_key(string_view part, std::size_t, error_code& ec) {
     text.append(part);
     if (open.back().value.as_object().contains(text)) {
-      return stop(ec, fmt::format("the key {} stands twice in one object", quoted(text)));
+      return stop(ec, fmt::format("the key {} stands twice in one object", zoetrope::quoted(text)));
     }
     open.back().key = std::exchange(text, {});
     return true;
