@@ -1,6 +1,6 @@
-// A Hugging Face folder as published: settings and memory-mapped weights. Opened once, constant afterwards; opening reads
-// the headers only, weights come in when they are touched, so each rank reads only its own slices. Nothing in the folder
-// is executed. Safe to read from many threads.
+// A Hugging Face folder as published: settings and memory-mapped weights. Opened once, constant afterwards; opening
+// reads the headers only, weights come in when they are touched, so each rank reads only its own slices. Nothing in the
+// folder is executed. Safe to read from many threads.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,15 @@
 
 namespace zoetrope {
 
+struct ShardIndex;
+
 class Checkpoint {
  public:
   // Reads the configuration, the index and every header and compares each tensor (name, shape, type) with
   // expected_tensors(). Error(kStartup) with the first thing that is wrong, in one line: tensor, file, expected, found.
   static Checkpoint open(const std::filesystem::path& folder);
-  // The same for inspection: what is wrong goes to `problems`, what is odd but harmless to `notes`, and what could be read
-  // is there. Error(kStartup) only when there is no configuration to judge the rest by.
+  // The same for inspection: what is wrong goes to `problems`, what is odd but harmless to `notes`, and what could be
+  // read is there. Error(kStartup) only when there is no configuration to judge the rest by.
   static Checkpoint open_all(const std::filesystem::path& folder, Problems& problems, std::vector<std::string>& notes);
   Checkpoint(Checkpoint&&) noexcept = default;
   Checkpoint& operator=(Checkpoint&&) noexcept = default;
@@ -42,20 +44,19 @@ class Checkpoint {
   bool head_is_embedding() const;
 
   const std::vector<std::unique_ptr<ShardFile>>& shards() const { return shards_; }
-  std::uint64_t bytes_total() const;   // of all tensors, scales included; the index calls it total_size
-  std::uint64_t parameters() const;    // elements of all tensors but scales
+  std::uint64_t bytes_total() const;  // of all tensors, scales included; the index calls it total_size
+  std::uint64_t parameters() const;   // elements of all tensors but scales
   std::size_t tensor_count() const { return tensors_.size(); }
 
-  // Identity of weights and configuration: SHA-256 over config.json and, in the order of names, each tensor's name, type,
-  // shape and a sample of its bytes (all of a tensor up to 64 KiB, else 4 pieces of 4 KiB spread over it). How the
-  // tensors are split over files does not count. Reads at most 64 KiB per tensor, about 20 MB for 235B: a change that
-  // leaves every sampled byte as it was is not seen (`zoetrope inspect --digests` hashes whole files). Not cached.
+  // Identity of weights and configuration: SHA-256 over config.json and, in the order of names, each tensor's name,
+  // type, shape and a sample of its bytes (all of a tensor up to 64 KiB, else 4 pieces of 4 KiB spread over it). How
+  // the tensors are split over files does not count. Reads at most 64 KiB per tensor, about 20 MB for 235B: a change
+  // that leaves every sampled byte as it was is not seen (`zoetrope inspect --digests` hashes whole files). Not cached.
   std::string digest() const;
 
  private:
   Checkpoint() = default;
-  void open_shards(Problems& problems, std::vector<std::string>& notes);
-  void check_tensors(Problems& problems, std::vector<std::string>& notes) const;
+  void open_shards(const ShardIndex& index, Problems& problems);
 
   std::filesystem::path folder_;
   std::string config_text_;

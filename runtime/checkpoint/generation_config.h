@@ -11,10 +11,10 @@ namespace zoetrope {
 
 // Fields that are absent have the reference library's defaults; null switches a filter off.
 struct GenerationConfig {
-  bool sample = false;            // do_sample; false: greedy
+  bool sample = false;  // do_sample; false: greedy
   double temperature = 1;
   double top_p = 1;
-  int top_k = 50;                 // 0: off. 50 is the library's default when the field is absent
+  int top_k = 50;  // 0: off. 50 is the library's default when the field is absent
   double min_p = 0;
   double repetition_penalty = 1;
   std::vector<std::int32_t> eos;  // never empty

@@ -11,26 +11,26 @@
 
 namespace zoetrope {
 
-constexpr int kSlicesMax = 8;            // of a matrix whose inputs tensor parallelism cuts
-constexpr int kExpertSlicesMax = 2;      // of an expert's down projection
-constexpr int kVocabularySlices = 16;    // of the head's rows
-constexpr int kTpMax = 64;               // largest size that is tried
+constexpr int kSlicesMax = 8;          // of a matrix whose inputs tensor parallelism cuts
+constexpr int kExpertSlicesMax = 2;    // of an expert's down projection
+constexpr int kVocabularySlices = 16;  // of the head's rows
+constexpr int kTpMax = 64;             // largest size that is tried
 
 // S: the largest power of two <= slices_max that divides k / unit. 1 when `unit` does not divide k.
 int canonical_slices(std::int64_t k, std::int64_t unit, int slices_max = kSlicesMax);
 
 // A matrix whose k inputs are cut in canonical slices of whole units.
 struct SlicedMatrix {
-  std::string name;        // "attention output", "dense down", "expert down"
+  std::string name;  // "attention output", "dense down", "expert down"
   std::int64_t k = 0;
-  std::int64_t unit = 0;   // head_dim for the attention output, 128 for FP8 weights, 2 otherwise
-  int slices = 1;          // canonical_slices
-  bool cut_by_tp = true;   // false for experts: they are dealt whole, and cut only when an expert group is made smaller
+  std::int64_t unit = 0;  // head_dim for the attention output, 128 for FP8 weights, 2 otherwise
+  int slices = 1;         // canonical_slices
+  bool cut_by_tp = true;  // false for experts: they are dealt whole, and cut only when an expert group is made smaller
 };
 
 SlicedMatrix attention_output(const ModelConfig& config);
-SlicedMatrix dense_down(const ModelConfig& config);    // dense models only
-SlicedMatrix expert_down(const ModelConfig& config);   // MoE models only
+SlicedMatrix dense_down(const ModelConfig& config);   // dense models only
+SlicedMatrix expert_down(const ModelConfig& config);  // MoE models only
 std::vector<SlicedMatrix> sliced_matrices(const ModelConfig& config);
 
 // Why `tp` ranks cannot cut this model, with the matrix and the division that fails; nothing when they can.

@@ -1,5 +1,5 @@
-// Everything that is wrong with a checkpoint, in the order in which it was found. Start-up throws the first and says how
-// many follow; `zoetrope inspect` prints them all.
+// Everything that is wrong with a checkpoint, in the order in which it was found. Start-up throws the first and says
+// how many follow; `zoetrope inspect` prints them all.
 #pragma once
 
 #include <string>

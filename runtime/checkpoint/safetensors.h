@@ -13,10 +13,29 @@
 
 namespace zoetrope {
 
-// Every type the format knows. Weights are kBF16 or kF8E4M3, scales kF32; the others are recognised to be refused by name.
+// Every type the format knows. Weights are kBF16 or kF8E4M3, scales kF32; the others are recognised to be refused by
+// name.
 enum class StoredType {
-  kBool, kF4, kF6E2M3, kF6E3M2, kU8, kI8, kF8E5M2, kF8E4M3, kF8E8M0, kI16, kU16, kF16, kBF16,
-  kI32, kU32, kF32, kC64, kF64, kI64, kU64,
+  kBool,
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E4M3,
+  kF8E8M0,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kC64,
+  kF64,
+  kI64,
+  kU64,
 };
 
 std::string_view stored_type_name(StoredType type);  // as the file spells it: "BF16"
@@ -27,14 +46,14 @@ class ShardFile;
 struct StoredTensor {
   std::string name;
   StoredType type = StoredType::kBF16;
-  std::vector<std::int64_t> shape;   // row-major, outermost first
-  const std::byte* data = nullptr;   // aligned to its element; lives as long as the ShardFile
+  std::vector<std::int64_t> shape;  // row-major, outermost first
+  const std::byte* data = nullptr;  // aligned to its element; lives as long as the ShardFile
   std::size_t bytes = 0;
-  const ShardFile* file = nullptr;   // for messages
+  const ShardFile* file = nullptr;  // for messages
 
   std::int64_t elements() const;
   template <typename T>
-  const T* as() const {              // no conversion: T is the stored element
+  const T* as() const {  // no conversion: T is the stored element
     return reinterpret_cast<const T*>(data);
   }
 };
@@ -48,11 +67,12 @@ struct HeaderEntry {
   StoredType type = StoredType::kBF16;
   std::vector<std::int64_t> shape;
   std::uint64_t begin = 0, end = 0;
+  bool whole = true;  // false: a problem was reported, only the name can be trusted
 };
 
 // Reads a header's JSON text and checks it against the `data_bytes` that follow it: unknown types, shape x type against
 // offsets, overlaps, holes, tensors or bytes beyond either end, misaligned elements. What is wrong goes to `problems`
-// with the tensor and `file`; returned are the tensors that are whole, by rising offset.
+// with the tensor and `file`. Returned are all tensors that the header names.
 std::vector<HeaderEntry> parse_safetensors_header(std::string_view header, std::uint64_t data_bytes,
                                                   const std::string& file, Problems& problems);
 
@@ -72,8 +92,9 @@ class ShardFile {
   const std::filesystem::path& path() const { return path_; }
   std::string name() const { return path_.filename().string(); }
   std::uint64_t bytes() const { return bytes_; }
-  std::string_view header() const;                                    // the JSON text
-  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // by rising offset
+  std::string_view header() const;                                       // the JSON text
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // the whole ones, by rising offset
+  const std::vector<std::string>& broken() const { return broken_; }     // tensors that a problem was reported for
 
  private:
   explicit ShardFile(std::filesystem::path path) : path_(std::move(path)) {}
@@ -83,6 +104,7 @@ class ShardFile {
   std::uint64_t bytes_ = 0;
   std::uint64_t header_bytes_ = 0;
   std::vector<StoredTensor> tensors_;
+  std::vector<std::string> broken_;
 };
 
 }  // namespace zoetrope
