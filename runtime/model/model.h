@@ -14,6 +14,7 @@
 #include "kernels/rotary.h"
 #include "parallel/ranks.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/anonymous_memory.h"
 
 namespace zoetrope {
 
@@ -21,7 +22,6 @@ namespace zoetrope {
 class KvCache {
  public:
   KvCache(const KvLayout& layout, int layers, std::int32_t pages);
-  ~KvCache();
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
@@ -34,8 +34,7 @@ class KvCache {
   KvLayout layout_;
   int layers_ = 0;
   std::int32_t pages_ = 0;
-  std::byte* memory_ = nullptr;  // mapped without being touched: only pages in use are resident
-  std::size_t bytes_ = 0;
+  AnonymousMemory memory_;  // only pages that were opened are resident
 };
 
 // Sees activations by name as the goldens call them ("hidden.layer.3", "vision.image.block.0", "router.2.logits"). For tests:
@@ -63,7 +62,7 @@ struct StepInputs {
   std::vector<SequenceRows> sequences;
   std::vector<std::int64_t> visual_rows;      // rows whose embedding is replaced, ascending
   Rows<const float> visual;                   // [visual_rows, (1 + deepstack) * H]: main, then the DeepStack features
-  std::vector<std::int64_t> logit_rows;       // rows whose logits are wanted
+  std::vector<std::int64_t> logit_rows;       // rows whose logits are wanted, ascending
 };
 
 class Model {
@@ -91,6 +90,7 @@ class Model {
   virtual void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) = 0;
 
   virtual std::size_t resident_bytes() const = 0;   // packed weights of this rank, shared ones counted once per host
+  virtual std::int64_t routing_ties() const = 0;    // own rows so far whose choice of experts was decided by a tie
 };
 
 }  // namespace zoetrope

@@ -1,0 +1,75 @@
+// Buffers of one model, allocated once and grown to the largest step seen. Shapes are those of one step; a rank of a tp
+// group holds the residual rows that are dealt to it and whole rows of what its heads and columns work on.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "kernels/tensor.h"
+#include "monitoring/check.h"
+
+namespace zoetrope {
+
+// Columns [first, first + count) of rows; of no rows, the same nothing.
+template <typename T>
+Rows<T> columns_of(Rows<T> rows, std::int64_t first, std::int64_t count) {
+  return {rows.data == nullptr ? nullptr : rows.data + first, rows.rows, count, rows.stride};
+}
+
+// Memory for rows whose number changes from step to step. What was in it is lost when it is shaped anew.
+template <typename T>
+class GrowingRows {
+ public:
+  Rows<T> shaped(std::int64_t rows, std::int64_t columns) {
+    check(rows >= 0 && columns >= 0, "rows and columns are counts");
+    const std::int64_t wanted = rows * columns;
+    if (wanted > elements_) {
+      memory_.reset();
+      memory_.reset(new (std::align_val_t{64}) T[static_cast<std::size_t>(wanted)]);
+      elements_ = wanted;
+    }
+    return {memory_.get(), rows, columns};
+  }
+
+ private:
+  struct Release {
+    void operator()(T* data) const { ::operator delete[](data, std::align_val_t{64}); }
+  };
+  std::unique_ptr<T[], Release> memory_;
+  std::int64_t elements_ = 0;
+};
+
+// T rows of the step, t rows of them dealt to this rank.
+struct TextActivations {
+  GrowingRows<float> h;             // [t, H] residual stream
+  GrowingRows<float> normed;        // [T, H] normalised rows; a rank fills its own, then all are gathered
+  GrowingRows<float> cos, sin;      // [T, D/2] rotary table of the step, shared by all layers
+  GrowingRows<float> qkv;           // [T, q | k | v of own heads]
+  GrowingRows<float> attended;      // [T, own heads * D]
+  GrowingRows<float> partial;       // [T, H] fp32 partial products of own canonical slices
+  GrowingRows<float> gated;         // [T, I / tp] dense, or [rows of own experts, I]
+  GrowingRows<float> logits;        // router [t, E]
+  GrowingRows<std::int32_t> experts;  // [t, k]
+  GrowingRows<float> weights;       // [t, k] of the chosen experts
+  GrowingRows<float> outputs;       // [rows of own experts, H]
+  GrowingRows<float> combined;      // [t, H]
+  GrowingRows<float> last;          // [logit rows, H]
+  GrowingRows<float> head;          // [logit rows, own vocabulary], then the other ranks' parts
+};
+
+// P patches of a batch.
+struct VisionActivations {
+  GrowingRows<float> patches;       // [P, 1536] rounded in bf16 mode
+  GrowingRows<float> h;             // [P, D] residual stream
+  GrowingRows<float> normed;        // [P, D]
+  GrowingRows<float> positions;     // [gh * gw, D] of one frame
+  GrowingRows<float> cos, sin;      // [P, d/2]
+  GrowingRows<float> qkv;           // [P, 3D]
+  GrowingRows<float> attended;      // [P, D]
+  GrowingRows<float> hidden;        // [rows of a tile, Mi or 4D]
+  GrowingRows<float> product;       // [P, D]
+};
+
+}  // namespace zoetrope

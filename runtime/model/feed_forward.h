@@ -1,0 +1,42 @@
+// The second half of a decoder layer: a gated MLP, dense (reference 4.5) or a mixture of experts (4.6).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/compute.h"
+#include "parallel/expert_exchange.h"
+#include "parallel/ranks.h"
+#include "runtime/checkpoint/config.h"
+#include "runtime/model/activations.h"
+#include "runtime/model/row_step.h"
+#include "runtime/model/text_shard.h"
+#include "runtime/model/weights.h"
+
+namespace zoetrope {
+
+// Dense: columns are cut over the tp group. `normed` [T, H] has this rank's own rows; `h` [t, H] are the own residual rows,
+// to which the result is added. Collective over tp.
+void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWeights& weights, const RowStep& step,
+                        TextActivations& activations, Rows<float> normed, Rows<float> h);
+
+// Experts are dealt over the whole world; every rank joins every exchange, with rows or without.
+class MoeFeedForward {
+ public:
+  MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table, Observer observer);
+
+  // `normed` [t, H] own rows; adds to `h` [t, H]. Collective over the world.
+  void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations, Rows<const float> normed,
+           Rows<float> h);
+
+  std::int64_t routing_ties() const { return routing_ties_; }  // rows so far whose cut went through equal probabilities
+
+ private:
+  const TextConfig& config_;
+  Compute compute_;
+  Ranks& ranks_;
+  Observer observer_;
+  ExpertExchange exchange_;
+  std::int64_t routing_ties_ = 0;
+};
+
+}  // namespace zoetrope

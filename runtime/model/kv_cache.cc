@@ -1,0 +1,48 @@
+#include <fmt/format.h>
+
+#include <cstring>
+#include <limits>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "runtime/model/model.h"
+
+namespace zoetrope {
+namespace {
+
+// layers * pages * page_bytes, refused where the product leaves the address space.
+std::size_t cache_bytes(const KvLayout& layout, int layers, std::int32_t pages) {
+  check(layers >= 0 && pages >= 0, "a KV cache has no negative sizes");
+  const std::size_t per_page = KvCache::bytes_per_page(layout, layers);
+  if (per_page != 0 && static_cast<std::size_t>(pages) > std::numeric_limits<std::ptrdiff_t>::max() / per_page) {
+    refuse(Radius::kStartup, {.what = "size of the KV cache",
+                              .found = fmt::format("{} pages of {} bytes", pages, per_page),
+                              .expected = "a product below 2^63",
+                              .remedy = "ask for fewer pages"});
+  }
+  return per_page * static_cast<std::size_t>(pages);
+}
+
+}  // namespace
+
+KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages)
+    : layout_(layout), layers_(layers), pages_(pages), memory_(cache_bytes(layout, layers, pages), "the KV cache") {}
+
+std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
+  return layout.page_bytes() * static_cast<std::size_t>(layers);
+}
+
+KvPages KvCache::layer(int layer) const {
+  check(layer >= 0 && layer < layers_, "the layer is one of the cache");
+  const std::size_t layer_bytes = layout_.page_bytes() * static_cast<std::size_t>(pages_);
+  return {.layer_base = memory_.data() + static_cast<std::size_t>(layer) * layer_bytes, .page_stride = layout_.page_bytes()};
+}
+
+void KvCache::open_page(std::int32_t page) {
+  check(page >= 0 && page < pages_, "the page is one of the cache");
+  for (int index = 0; index < layers_; ++index) {
+    std::memset(layer(index).page(page), 0, layout_.page_bytes());
+  }
+}
+
+}  // namespace zoetrope

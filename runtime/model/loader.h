@@ -1,0 +1,33 @@
+// From the tensors of a checkpoint to the weights of one rank.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "kernels/compute.h"
+#include "parallel/ranks.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/text_shard.h"
+#include "runtime/model/weight_packer.h"
+#include "runtime/model/weights.h"
+
+namespace zoetrope {
+
+struct LoadedWeights {
+  VisionWeights vision;
+  TextWeights text;
+  WeightPacker::Packed memory;
+
+  // Bytes of packed weights; those shared by the ranks of a host are counted by its first rank.
+  std::size_t resident_bytes(const HostMemory& host) const;
+};
+
+// Reads the slices of this rank and packs them. What every rank of a host needs whole is packed once per host: the vision
+// tower, norms and routers always, the rest of the decoder when tp is 1. `experts`: those of this rank, ascending.
+// The checkpoint must outlive the weights (the embedding is read in place). Collective over the ranks of the host.
+std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
+                                            const TextShard& shard, const std::vector<int>& experts,
+                                            const std::function<void(double)>& progress);
+
+}  // namespace zoetrope

@@ -1,0 +1,83 @@
+#include "runtime/model/tp_gather.h"
+
+#include <cstring>
+#include <vector>
+
+#include "monitoring/check.h"
+
+namespace zoetrope {
+namespace {
+
+std::span<std::byte> bytes_of(float* data, std::int64_t count) {
+  return std::as_writable_bytes(std::span(data, static_cast<std::size_t>(count)));
+}
+
+void copy_columns(Rows<const float> from, Rows<float> to) {
+  for (std::int64_t row = 0; row < from.rows; ++row) {
+    std::memcpy(to.row(row), from.row(row), static_cast<std::size_t>(from.columns) * sizeof(float));
+  }
+}
+
+}  // namespace
+
+void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks, std::string_view what) {
+  check_eq(static_cast<int>(blocks.size()), group.size(), "a block of rows for every rank");
+  check_eq(all.stride, all.columns, "gathered rows are contiguous");
+  const Range own = blocks[static_cast<std::size_t>(group.rank())];
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (int peer = 0; peer < group.size(); ++peer) {
+    const Range block = blocks[static_cast<std::size_t>(peer)];
+    if (peer == group.rank()) {
+      continue;
+    }
+    if (own.count() > 0) {
+      sends.push_back({.peer = peer, .bytes = bytes_of(all.row(own.first), own.count() * all.columns)});
+    }
+    if (block.count() > 0) {
+      receives.push_back({.peer = peer, .bytes = bytes_of(all.row(block.first), block.count() * all.columns)});
+    }
+  }
+  group.exchange(sends, receives, what);
+}
+
+void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks,
+                          const std::function<Rows<float>(std::int64_t, std::int64_t)>& scratch, std::string_view what) {
+  check_eq(static_cast<int>(blocks.size()), group.size(), "a block of columns for every rank");
+  if (group.size() == 1 || all.rows == 0) {
+    return;
+  }
+  // Blocks one after the other, each contiguous: block b begins at element rows * blocks[b].first.
+  const Rows<float> staging = scratch(all.rows, all.columns);
+  const auto staged = [&](Range block) -> Rows<float> {
+    return {staging.data + all.rows * block.first, all.rows, block.count()};
+  };
+  const auto in_place = [&](Range block) -> Rows<float> {
+    return {all.data + block.first, all.rows, block.count(), all.stride};
+  };
+  const Range own = blocks[static_cast<std::size_t>(group.rank())];
+  copy_columns(in_place(own), staged(own));
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (int peer = 0; peer < group.size(); ++peer) {
+    const Range block = blocks[static_cast<std::size_t>(peer)];
+    if (peer == group.rank()) {
+      continue;
+    }
+    if (own.count() > 0) {
+      sends.push_back({.peer = peer, .bytes = bytes_of(staged(own).data, all.rows * own.count())});
+    }
+    if (block.count() > 0) {
+      receives.push_back({.peer = peer, .bytes = bytes_of(staged(block).data, all.rows * block.count())});
+    }
+  }
+  group.exchange(sends, receives, what);
+  for (int peer = 0; peer < group.size(); ++peer) {
+    if (peer != group.rank()) {
+      const Range block = blocks[static_cast<std::size_t>(peer)];
+      copy_columns(staged(block), in_place(block));
+    }
+  }
+}
+
+}  // namespace zoetrope
