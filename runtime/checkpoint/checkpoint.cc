@@ -7,6 +7,7 @@
 #include "monitoring/check.h"
 #include "runtime/checkpoint/digest.h"
 #include "runtime/checkpoint/folder.h"
+#include "runtime/checkpoint/preprocessor_check.h"
 #include "runtime/checkpoint/shard_index.h"
 #include "runtime/checkpoint/tensor_check.h"
 
@@ -51,6 +52,7 @@ Checkpoint Checkpoint::open_all(const std::filesystem::path& folder, Problems& p
   } catch (const Error& error) {
     problems.add(error);
   }
+  check_preprocessors(folder, checkpoint.config_.vision, problems);
   try {
     const ShardIndex index = read_shard_index(folder, notes);
     checkpoint.open_shards(index, problems);
