@@ -1,6 +1,6 @@
 // Attention over pages of 256 tokens (docs/one-answer.md rule 4) and the per-frame attention of the vision tower.
-// All query heads of a KV head share one tile. A query row keeps one running partial (m, l, o) per class of pages; classes
-// meet by stride halving; one division after the root.
+// All query heads of a KV head share one tile. A query row keeps one running partial (m, l, o) per class of pages;
+// classes meet by stride halving; one division after the root.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,8 @@ namespace zoetrope {
 
 inline constexpr int kPageTokens = 256;
 inline constexpr int kPageClasses = 64;  // C: page p of a sequence has class p mod C
+inline constexpr int kMaxHeadDim = 256;  // and even
+inline constexpr int kMaxHeadsPerKv = 48;
 
 // The shape of one layer's KV page on this rank. K and V are stored packed at append time (see attention.cc):
 // bf16 in bf16 mode, fp32 in fp32 mode.
@@ -55,7 +57,7 @@ struct AttentionJob {
   Rows<const float> q;                      // [T, heads * head_dim]; heads % kv_heads == 0
   std::span<const std::int64_t> positions;  // [T] index in the sequence; a row sees tokens with index <= its own
   std::span<const PageRef> pages;
-  Rows<float> out;                          // [T, heads * head_dim], rounded in bf16 mode
+  Rows<float> out;  // [T, heads * head_dim], rounded in bf16 mode
 };
 
 // Attention of many sequences at once, every page of each at hand. Threads split by (job, rows, KV head), and for few
@@ -69,10 +71,12 @@ struct AttentionPartials {
   Rows<float> l;  // [T, heads] sum of exp2
   Rows<float> o;  // [T, heads * head_dim] unnormalised
 };
-// A row without any page gets m = kNoPartial, l = 0, o = 0: an empty partial, skipped by merge_partials.
+// A row without any page gets m = kNoPartial, l = 0, o = 0: an empty partial, skipped by merge_partials. (Both m and l
+// say so: a row whose scores are all NaN keeps m, but its l is NaN, and it goes on into the answer.)
 inline constexpr float kNoPartial = -3.0e38f;
-void attention_partials(const Compute& compute, const KvLayout& layout, KvPages pages, const AttentionJob& job /* out unused */,
-                        int member, int members, const AttentionPartials& partials);
+void attention_partials(const Compute& compute, const KvLayout& layout, KvPages pages,
+                        const AttentionJob& job /* out unused */, int member, int members,
+                        const AttentionPartials& partials);
 // a = merge(a, b), a the lower member.
 void merge_partials(const Compute& compute, int head_dim, const AttentionPartials& a, const AttentionPartials& b);
 // out = o / l, rounded in bf16 mode.

@@ -1,0 +1,367 @@
+// The attention family in lanes of simd.h, written once and compiled for each instruction set: what a tile of query
+// rows does with one page (docs/one-answer.md rule 4), and how running partials meet and end.
+//
+// Scores and weighted values are the same product: a block of rows, each a row of numbers, times a panel of 16 lanes. A
+// lane is a position of the page for scores, a column of head_dim for values. `Product` multiplies one block; it says
+//   kBf16               panels hold bf16 pairs (else fp32), probabilities are rounded
+//   kRows, kCells       most rows of a block; most rows times panels (its accumulators)
+//   tile<R, P>(block)   the product
+//   pack(query, n, row), keep(row, column, probabilities)    numbers of a row into the form that tile reads
+// No function of the standard library here: its out-of-line copy could be one compiled for another instruction set.
+#pragma once
+
+#include "kernels/bodies/attention_body.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/simd_math.h"
+
+namespace zoetrope {
+inline namespace ZOETROPE_ISA {
+
+inline constexpr int kPagePositions = 256;
+
+// out[r][lane] += sum over steps first .. last - 1, upwards, of rows[r][step] * panel[step][lane]; from zero if
+// `fresh`.
+struct ProductBlock {
+  const float* rows = nullptr;  // kStripStride apart
+  const std::byte* panel = nullptr;
+  std::int64_t panel_bytes = 0;  // from a panel to the next
+  int first = 0;                 // even in bf16 mode
+  int last = 0;
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+  bool fresh = false;
+};
+
+// Prefetch distance in a panel: far enough for DRAM, and past the end of a panel it meets the next one.
+inline constexpr int kPrefetchBytes = 4096;
+
+template <int R, int P>
+[[gnu::always_inline]] inline void begin(const ProductBlock& block, F32x16 (&sums)[R][P]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      sums[r][p] = block.fresh ? zero() : load(block.out + r * block.out_stride + p * kPanelLanes);
+    }
+  }
+}
+
+template <int R, int P>
+[[gnu::always_inline]] inline void end(const ProductBlock& block, const F32x16 (&sums)[R][P]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      store(block.out + r * block.out_stride + p * kPanelLanes, sums[r][p]);
+    }
+  }
+}
+
+// One step of all rows and panels: sums += rows[step] * lanes.
+template <int R, int P>
+[[gnu::always_inline]] inline void step(const float* numbers, const F32x16 (&panel)[P], F32x16 (&sums)[R][P]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const F32x16 number = broadcast(numbers[r * kStripStride]);
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      sums[r][p] = fma(number, panel[p], sums[r][p]);
+    }
+  }
+}
+
+// fp32: one step per number.
+template <int kMostRows, int kMostCells>
+struct SingleProduct {
+  static constexpr bool kBf16 = false;
+  static constexpr int kRows = kMostRows;
+  static constexpr int kCells = kMostCells;
+
+  template <int R, int P>
+  static void tile(const ProductBlock& block) {
+    F32x16 sums[R][P];
+    begin<R, P>(block, sums);
+    const float* panel = reinterpret_cast<const float*>(block.panel);
+    const std::int64_t next = block.panel_bytes / static_cast<std::int64_t>(sizeof(float));
+    for (int k = block.first; k < block.last; ++k) {
+      F32x16 lanes_of[P];
+      for (int p = 0; p < P; ++p) {
+        lanes_of[p] = load(panel + p * next + k * kPanelLanes);
+        __builtin_prefetch(reinterpret_cast<const char*>(panel + p * next + k * kPanelLanes) + P * kPrefetchBytes);
+      }
+      step<R, P>(block.rows + k, lanes_of, sums);
+    }
+    end<R, P>(block, sums);
+  }
+
+  static void pack(const float* query, int n, float* row) {
+    for (int d = 0; d < n; ++d) {
+      row[d] = query[d];
+    }
+  }
+  static void keep(float* row, int column, F32x16 probabilities) { store(row + column, probabilities); }
+};
+
+// bf16 by fp32 multiply-adds: the pair's odd element, then the even one. Products of bf16 numbers are exact.
+template <int kMostRows, int kMostCells>
+struct WidenedProduct {
+  static constexpr bool kBf16 = true;
+  static constexpr int kRows = kMostRows;
+  static constexpr int kCells = kMostCells;
+
+  template <int R, int P>
+  static void tile(const ProductBlock& block) {
+    F32x16 sums[R][P];
+    begin<R, P>(block, sums);
+    const float* panel = reinterpret_cast<const float*>(block.panel);  // a lane's pair is one word
+    const std::int64_t next = block.panel_bytes / static_cast<std::int64_t>(sizeof(float));
+    const int pairs = block.last / 2;
+    for (int k = block.first / 2; k < pairs; ++k) {
+      const float* words = panel + k * kPanelLanes;
+      F32x16 odd[P];
+      for (int p = 0; p < P; ++p) {
+        odd[p] = floats(bit_and(bits(load(words + p * next)), broadcast_bits(0xffff0000)));
+        __builtin_prefetch(reinterpret_cast<const char*>(words + p * next) + P * kPrefetchBytes);
+      }
+      step<R, P>(block.rows + 2 * k + 1, odd, sums);
+      F32x16 even[P];
+      for (int p = 0; p < P; ++p) {
+        even[p] = floats(shift_left<16>(bits(load(words + p * next))));
+      }
+      step<R, P>(block.rows + 2 * k, even, sums);
+    }
+    if (block.last % 2 != 0) {  // a pair whose odd element is not seen
+      F32x16 even[P];
+      for (int p = 0; p < P; ++p) {
+        even[p] = floats(shift_left<16>(bits(load(panel + p * next + pairs * kPanelLanes))));
+      }
+      step<R, P>(block.rows + block.last - 1, even, sums);
+    }
+    end<R, P>(block, sums);
+  }
+
+  static void pack(const float* query, int n, float* row) {
+    for (int d = 0; d < n; d += kPanelLanes) {
+      store(row + d, round_bf16(load_first(query + d, n - d < kPanelLanes ? n - d : kPanelLanes)));
+    }
+  }
+  static void keep(float* row, int column, F32x16 probabilities) { store(row + column, round_bf16(probabilities)); }
+};
+
+// Calls tile<rows, P> for a number of rows known at run time.
+template <typename Product, int P, int R = 1>
+void run_block(int rows, const ProductBlock& block) {
+  if constexpr (R <= Product::kRows && R * P <= Product::kCells) {
+    if (rows == R) {
+      Product::template tile<R, P>(block);
+    } else {
+      run_block<Product, P, R + 1>(rows, block);
+    }
+  }
+}
+
+// Rows of a block and the columns they see.
+struct RowBlock {
+  int first = 0;
+  int rows = 0;
+  int least = 0;  // columns that every row sees
+  int most = 0;   // columns that some row sees
+};
+
+template <typename Product>
+int row_blocks(const PageVisit& visit, RowBlock* blocks) {
+  const int count = (visit.rows + Product::kRows - 1) / Product::kRows;
+  for (int b = 0; b < count; ++b) {
+    RowBlock& block = blocks[b];
+    block.first = visit.rows * b / count;
+    block.rows = visit.rows * (b + 1) / count - block.first;
+    block.least = kPagePositions;
+    block.most = 0;
+    for (int r = block.first; r < block.first + block.rows; ++r) {
+      const int visible = visit.visible[r];
+      block.least = visible < block.least ? visible : block.least;
+      block.most = visible > block.most ? visible : block.most;
+    }
+  }
+  return count;
+}
+
+template <typename Product>
+constexpr bool two_panels_fit(int rows) {
+  return 2 * rows <= Product::kCells;
+}
+
+template <typename Product>
+std::int64_t panel_bytes(int steps) {
+  return static_cast<std::int64_t>(steps) * kPanelLanes * (Product::kBf16 ? 2 : 4);
+}
+
+// strip = q k^T, not scaled. Columns beyond what a block's rows see are left out by whole panels.
+template <typename Product>
+void scores(const PageVisit& visit, const RowBlock* blocks, int count) {
+  const std::int64_t bytes = panel_bytes<Product>(visit.head_dim);
+  for (int column = 0; column < kPagePositions; column += 2 * kPanelLanes) {
+    for (int b = 0; b < count; ++b) {
+      const RowBlock& rows = blocks[b];
+      if (rows.most <= column) {
+        continue;
+      }
+      ProductBlock block{.rows = visit.queries + rows.first * kStripStride,
+                         .panel = visit.keys + column / kPanelLanes * bytes,
+                         .panel_bytes = bytes,
+                         .first = 0,
+                         .last = visit.head_dim,
+                         .out = visit.strip + rows.first * kStripStride + column,
+                         .out_stride = kStripStride,
+                         .fresh = true};
+      if (two_panels_fit<Product>(rows.rows)) {
+        run_block<Product, 2>(rows.rows, block);
+        continue;
+      }
+      run_block<Product, 1>(rows.rows, block);
+      if (rows.most > column + kPanelLanes) {
+        block.panel += bytes;
+        block.out += kPanelLanes;
+        run_block<Product, 1>(rows.rows, block);
+      }
+    }
+  }
+}
+
+[[gnu::always_inline]] inline float exp2_of(float x) {
+  float lanes_of[kPanelLanes];
+  store(lanes_of, exp2(broadcast(x)));
+  return lanes_of[0];
+}
+
+// Scores of one row become probabilities; m, l and o follow the new maximum.
+template <typename Product>
+void soften(const PageVisit& visit, int r) {
+  const int visible = visit.visible[r];
+  if (visible == 0) {
+    return;
+  }
+  float* strip = visit.strip + r * kStripStride;
+  const int columns = (visible + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
+  for (int j = visible; j < columns; ++j) {
+    strip[j] = -__builtin_inff();
+  }
+  const F32x16 scale = broadcast(visit.scale);
+  F32x16 highest = broadcast(-__builtin_inff());
+  for (int j = 0; j < columns; j += kPanelLanes) {
+    const F32x16 s = mul(load(strip + j), scale);
+    store(strip + j, s);
+    highest = max(s, highest);
+  }
+  const float before = visit.m[r];
+  const float page = maximum(highest);
+  const float now = (page > before ? page : before) + 0.0f;  // one zero only
+  const float factor = exp2_of(before - now);
+  const F32x16 shift = broadcast(now);
+  F32x16 sums = zero();
+  for (int j = 0; j < columns; j += kPanelLanes) {
+    const F32x16 probabilities = exp2(sub(load(strip + j), shift));
+    sums = add(sums, probabilities);
+    Product::keep(strip, j, probabilities);
+  }
+  visit.m[r] = now;
+  visit.l[r] = __builtin_fmaf(visit.l[r], factor, sum(sums));
+  if (factor != 1.0f) {
+    const int width = (visit.head_dim + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
+    float* o = visit.o + static_cast<std::int64_t>(r) * width;
+    for (int d = 0; d < width; d += kPanelLanes) {
+      store(o + d, mul(load(o + d), broadcast(factor)));
+    }
+  }
+}
+
+// o += strip v: every row walks the columns it sees and no other. Rows of a block walk together as far as all see.
+template <typename Product>
+void weigh(const PageVisit& visit, const RowBlock* blocks, int count) {
+  const std::int64_t bytes = panel_bytes<Product>(kPagePositions);
+  const int panels = (visit.head_dim + kPanelLanes - 1) / kPanelLanes;
+  const std::int64_t width = static_cast<std::int64_t>(panels) * kPanelLanes;
+  for (int panel = 0; panel < panels; panel += 2) {
+    const auto walk = [&](int row, int rows, int first, int last) {
+      ProductBlock block{.rows = visit.strip + row * kStripStride,
+                         .panel = visit.values + panel * bytes,
+                         .panel_bytes = bytes,
+                         .first = first,
+                         .last = last,
+                         .out = visit.o + row * width + panel * kPanelLanes,
+                         .out_stride = width,
+                         .fresh = false};
+      const bool both = panel + 1 < panels;
+      if (both && two_panels_fit<Product>(rows)) {
+        run_block<Product, 2>(rows, block);
+        return;
+      }
+      run_block<Product, 1>(rows, block);
+      if (both) {
+        block.panel += bytes;
+        block.out += kPanelLanes;
+        run_block<Product, 1>(rows, block);
+      }
+    };
+    for (int b = 0; b < count; ++b) {
+      const RowBlock& rows = blocks[b];
+      const int together = rows.least == rows.most ? rows.most : rows.least / 2 * 2;
+      if (together > 0) {
+        walk(rows.first, rows.rows, 0, together);
+      }
+      for (int r = rows.first; r < rows.first + rows.rows; ++r) {
+        if (visit.visible[r] > together) {
+          walk(r, 1, together, visit.visible[r]);
+        }
+      }
+    }
+  }
+}
+
+template <typename Product>
+void visit_page(const PageVisit& visit) {
+  RowBlock blocks[kMostTileRows];
+  const int count = row_blocks<Product>(visit, blocks);
+  scores<Product>(visit, blocks, count);
+  for (int r = 0; r < visit.rows; ++r) {
+    soften<Product>(visit, r);
+  }
+  weigh<Product>(visit, blocks, count);
+}
+
+inline void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {
+  const float m = *a.m > *b.m ? *a.m : *b.m;
+  const float factor_a = exp2_of(*a.m - m);
+  const float factor_b = exp2_of(*b.m - m);
+  *a.m = m;
+  *a.l = __builtin_fmaf(*b.l, factor_b, *a.l * factor_a);
+  for (int d = 0; d < head_dim; d += kPanelLanes) {
+    const int n = head_dim - d < kPanelLanes ? head_dim - d : kPanelLanes;
+    const F32x16 scaled = mul(load_first(a.o + d, n), broadcast(factor_a));
+    store_first(a.o + d, fma(load_first(b.o + d, n), broadcast(factor_b), scaled), n);
+  }
+}
+
+inline void finish_row(float l, const float* o, int head_dim, bool bf16, float* out) {
+  for (int d = 0; d < head_dim; d += kPanelLanes) {
+    const int n = head_dim - d < kPanelLanes ? head_dim - d : kPanelLanes;
+    const F32x16 quotient = div(load_first(o + d, n), broadcast(l));
+    store_first(out + d, bf16 ? round_bf16(quotient) : quotient, n);
+  }
+}
+
+// The table of a body whose bf16 product is `Pairs` and whose fp32 product is `Singles`.
+template <typename Pairs, typename Singles>
+AttentionBody attention_table() {
+  AttentionBody table;
+  table.pack_query = [](const float* query, int head_dim, bool bf16, float* packed) {
+    bf16 ? Pairs::pack(query, head_dim, packed) : Singles::pack(query, head_dim, packed);
+  };
+  table.visit_page = [](const PageVisit& visit) { visit.bf16 ? visit_page<Pairs>(visit) : visit_page<Singles>(visit); };
+  table.merge_row = merge_row;
+  table.finish_row = finish_row;
+  return table;
+}
+
+}  // namespace ZOETROPE_ISA
+}  // namespace zoetrope
