@@ -34,7 +34,7 @@ void only_known(const Fields& fields, std::span<const std::string_view> known) {
     const std::string_view key = member.key();
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       const std::string nearest = nearest_name(key, known);
-      fields.refuse(key, "a field that is not known here", nearest.empty() ? "only known fields" : fmt::format("perhaps {}", quoted(nearest)),
+      fields.refuse(key, "a field that is not known here", nearest.empty() ? "only known fields" : fmt::format("perhaps {}", zoetrope::quoted(nearest)),
                     "correct or remove it");
     }
   }
@@ -91,7 +91,7 @@ json::Object rewritten_part(const Fields& part) {
   }
   const bool image = type == "image_url" || type == "image";
   if (!image && type != "video_url" && type != "video") {
-    part.refuse("type", quoted(type), "'text', 'image_url' or 'video_url' (also 'image', 'video')", "send only text, pictures and films");
+    part.refuse("type", zoetrope::quoted(type), "'text', 'image_url' or 'video_url' (also 'image', 'video')", "send only text, pictures and films");
   }
   const bool url_form = type.ends_with("_url");
   const std::string_view key = image ? "image" : "video";
@@ -137,7 +137,7 @@ json::Array rewritten_messages(const Fields& body) {
     const std::string role = message.text("role");
     static constexpr std::string_view roles[] = {"system", "developer", "user", "assistant", "tool"};
     if (std::find(std::begin(roles), std::end(roles), role) == std::end(roles)) {
-      message.refuse("role", quoted(role), "'system', 'developer', 'user', 'assistant' or 'tool'", "change the role");
+      message.refuse("role", zoetrope::quoted(role), "'system', 'developer', 'user', 'assistant' or 'tool'", "change the role");
     }
     if (role == "developer") {
       copy["role"] = "system";
@@ -206,7 +206,7 @@ void refuse_unsupported(const Fields& body) {
     body.refuse("stream", "true", "false (a batch line is answered in one piece)", "remove the field");
   }
   if (body.has("response_format") && body.child("response_format").text("type") != "text") {
-    body.refuse("response_format.type", quoted(body.child("response_format").text("type")), "'text'", "ask for the form in the prompt");
+    body.refuse("response_format.type", zoetrope::quoted(body.child("response_format").text("type")), "'text'", "ask for the form in the prompt");
   }
   if (body.has("tool_choice")) {
     const json::Value& choice = *body.find("tool_choice");
@@ -240,7 +240,7 @@ VideoOptions video_options_of(const Fields& item, VideoOptions base) {
   if (item.has("timestamps") && item.find("timestamps")->is_string()) {
     const std::string kind = item.text("timestamps");
     if (kind != "reference" && kind != "true") {
-      item.refuse("timestamps", quoted(kind), "'true' (each frame's own time) or 'reference' (index / fps)", "change the value");
+      item.refuse("timestamps", zoetrope::quoted(kind), "'true' (each frame's own time) or 'reference' (index / fps)", "change the value");
     }
     o.reference_timestamps = kind == "reference";
   }

@@ -1,0 +1,251 @@
+#include "runtime/batch/batch.h"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "monitoring/error.h"
+#include "monitoring/log.h"
+#include "runtime/batch/journal.h"
+
+namespace zoetrope {
+namespace {
+
+constexpr std::size_t kLineBytesMax = std::size_t{1} << 30;  // a film as a data URL fits
+
+std::string question_of(const ChatRequest& request) {
+  for (auto message = request.messages.rbegin(); message != request.messages.rend(); ++message) {
+    const json::Object& object = message->as_object();
+    const json::Value* content = object.if_contains("content");
+    if (object.at("role") != "user" || content == nullptr) {
+      continue;
+    }
+    if (content->is_string()) {
+      return std::string(content->get_string());
+    }
+    for (const json::Value& part : content->as_array()) {
+      if (const json::Value* text = part.as_object().if_contains("text")) {
+        return std::string(text->as_string());
+      }
+    }
+  }
+  return "";
+}
+
+json::Object error_record(const std::string& id, const std::optional<std::string>& custom_id, const std::string& message) {
+  json::Object record;
+  record["id"] = id;
+  record["custom_id"] = custom_id ? json::Value(*custom_id) : json::Value(nullptr);
+  record["response"] = nullptr;
+  record["error"] = json::Object{{"code", "invalid_request"}, {"message", message}};
+  return record;
+}
+
+}  // namespace
+
+BatchJob::BatchJob(BatchSettings settings, CompletionContext context,
+                   std::function<void(const BatchCounts&, const BatchAnswer&)> answered)
+    : settings_(std::move(settings)), context_(std::move(context)), answered_(std::move(answered)) {}
+
+namespace {
+
+// The leader's side of a batch: reads lines, prepares prompts ahead of the engine, records what comes back.
+class Feeder {
+ public:
+  Feeder(const BatchSettings& settings, const CompletionContext& context, Engine& engine,
+         const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered)
+      : settings_(settings), context_(context), engine_(engine), answered_(answered),
+        input_(settings.input, std::ios::binary), journal_(settings.output, settings.retry_errors) {
+    std::error_code ec;
+    if (!input_ || std::filesystem::is_directory(settings.input, ec)) {
+      refuse(Radius::kStartup, {settings.input.string(), std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
+                                "a file of batch lines", "check --input"});
+    }
+    if (journal_.torn_bytes() > 0) {
+      log::warning("the last record of an earlier run was torn and is answered again",
+                   {{"file", settings.output.string()}, {"bytes", journal_.torn_bytes()}});
+    }
+  }
+
+  // Feeder thread. Never throws: what goes wrong beyond a line is kept for result().
+  void feed() {
+    try {
+      std::string line;
+      while (!stopped() && std::getline(input_, line)) {
+        ++line_number_;
+        if (line.find_first_not_of(" \t\r") != std::string::npos) {
+          take(line);
+        }
+      }
+    } catch (...) {
+      stop(std::current_exception());
+    }
+    engine_.finish();
+  }
+
+  BatchCounts result() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) {
+      std::rethrow_exception(failure_);
+    }
+    return counts_;
+  }
+
+  // Takes no more lines; the first reason is kept for result().
+  void stop(std::exception_ptr why) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) {
+      failure_ = std::move(why);
+    }
+    room_.notify_all();
+  }
+
+ private:
+  void take(const std::string& line) {
+    const std::string where = fmt::format("{} line {}", settings_.input.filename().string(), line_number_);
+    const std::string id = fmt::format("batch_req_{}", line_number_);
+    std::optional<std::string> custom_id;
+    {
+      const std::lock_guard lock(mutex_);
+      ++counts_.lines;
+    }
+    try {
+      if (line.size() > kLineBytesMax) {
+        refuse(Radius::kRequest, {where, fmt::format("{} bytes", line.size()), fmt::format("at most {}", kLineBytesMax), "name the film by its path"});
+      }
+      const json::Value value = json::parse(line, {where, Radius::kRequest});
+      const json::Fields fields(value, {where, Radius::kRequest});
+      custom_id = fields.text("custom_id");
+      if (journal_.answered().contains(*custom_id)) {
+        const std::lock_guard lock(mutex_);
+        ++counts_.kept;
+        return;
+      }
+      if (!seen_.insert(*custom_id).second) {
+        fields.refuse("custom_id", zoetrope::quoted(*custom_id) + ", which stands on an earlier line", "an id of its own for every line", "rename it");
+      }
+      if (const std::string url = fields.text_or("url", "/v1/chat/completions"); url != "/v1/chat/completions") {
+        fields.refuse("url", zoetrope::quoted(url), "'/v1/chat/completions'", "send chat completions");
+      }
+      if (const std::string method = fields.text_or("method", "POST"); method != "POST") {
+        fields.refuse("method", zoetrope::quoted(method), "'POST'", "correct the line");
+      }
+      submit(read_chat_request(fields.child("body"), *custom_id, settings_.input.parent_path(), engine_.generation()), id);
+    } catch (const Error& error) {
+      if (error.radius() != Radius::kRequest) {
+        throw;
+      }
+      record_failure(id, custom_id, "", error.what());
+    }
+  }
+
+  void submit(ChatRequest request, const std::string& id) {
+    Prompt prompt = engine_.prompt_writer().write(request);
+    {
+      std::unique_lock lock(mutex_);
+      room_.wait(lock, [&] { return running_ < settings_.prompts_ahead || failure_; });
+      if (failure_) {
+        return;
+      }
+      ++running_;
+    }
+    const std::string custom_id = request.name, question = question_of(request);
+    const bool logprobs = request.logprobs;
+    RequestCallbacks callbacks;
+    callbacks.done = [this, id, custom_id, question, logprobs](Answer answer) {
+      finished(id, custom_id, question, logprobs, answer);
+    };
+    engine_.submit(std::move(request), std::move(prompt), std::move(callbacks));
+  }
+
+  // Engine thread.
+  void finished(const std::string& id, const std::string& custom_id, const std::string& question, bool logprobs, const Answer& answer) {
+    try {
+      if (!answer.error.empty()) {
+        record_failure(id, custom_id, question, answer.error);
+      } else {
+        json::Object record;
+        record["id"] = id;
+        record["custom_id"] = custom_id;
+        record["response"] = json::Object{{"status_code", 200}, {"request_id", id}, {"body", completion("chatcmpl-" + id, answer, logprobs, context_)}};
+        record["error"] = nullptr;
+        journal_.append(record);
+        BatchCounts now;
+        {
+          const std::lock_guard lock(mutex_);
+          ++counts_.answered;
+          counts_.prompt_tokens += answer.prompt_tokens;
+          counts_.completion_tokens += static_cast<std::int64_t>(answer.tokens.size());
+          now = counts_;
+        }
+        answered_(now, {custom_id, question, &answer});
+      }
+    } catch (...) {
+      stop(std::current_exception());
+    }
+    const std::lock_guard lock(mutex_);
+    --running_;
+    room_.notify_one();
+  }
+
+  void record_failure(const std::string& id, const std::optional<std::string>& custom_id, const std::string& question, const std::string& why) {
+    journal_.append(error_record(id, custom_id, why));
+    Answer answer;
+    answer.error = why;
+    BatchCounts now;
+    {
+      const std::lock_guard lock(mutex_);
+      ++counts_.failed;
+      now = counts_;
+    }
+    answered_(now, {custom_id.value_or(id), question, &answer});
+  }
+
+  bool stopped() {
+    const std::lock_guard lock(mutex_);
+    return failure_ != nullptr;
+  }
+  const BatchSettings& settings_;
+  const CompletionContext& context_;
+  Engine& engine_;
+  const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered_;
+  std::ifstream input_;
+  Journal journal_;
+  std::set<std::string> seen_;      // feeder thread
+  std::int64_t line_number_ = 0;    // feeder thread
+  std::mutex mutex_;                // guards what follows; `answered_` is called outside it, from two threads
+  std::condition_variable room_;
+  std::int32_t running_ = 0;
+  BatchCounts counts_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace
+
+BatchCounts BatchJob::run(Engine& engine, bool leader) {
+  if (!leader) {
+    engine.run();
+    return {};
+  }
+  context_.fingerprint = engine.fingerprint();
+  context_.tokenizer = engine.prompt_writer().tokenizer;
+  context_.thinking = engine.prompt_writer().chat_template->edition() == Edition::kThinking;
+  Feeder feeder(settings_, context_, engine, answered_);
+  std::thread thread([&] { feeder.feed(); });
+  try {
+    engine.run();
+  } catch (...) {
+    feeder.stop(std::current_exception());
+    thread.join();
+    throw;
+  }
+  thread.join();
+  return feeder.result();
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,107 @@
+#include "runtime/batch/journal.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "monitoring/error.h"
+
+namespace zoetrope {
+namespace {
+
+[[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view action, std::string remedy) {
+  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno), "a file that can be written", std::move(remedy)});
+}
+
+std::string contents(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return std::move(text).str();
+}
+
+void write_all(int descriptor, std::string_view text, const std::filesystem::path& file) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) {
+      continue;
+    }
+    if (written <= 0) {
+      refuse_file(file, "writing an answer", "free space on the disk, then run again: answered lines are kept");
+    }
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace
+
+Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::move(file)) {
+  descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND, 0644);
+  if (descriptor_ < 0) {
+    refuse_file(file_, "opening the answers", "check the folder and its permissions");
+  }
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    descriptor_ = -1;
+    refuse(Radius::kStartup, {file_.string(), "a file that another run is writing", "one run at a time for one output file",
+                              "wait for the other run or name another --output"});
+  }
+  const std::string text = contents(file_);
+  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
+  torn_bytes_ = text.size() - whole;
+  std::string kept;
+  std::size_t line_number = 0;
+  for (std::size_t at = 0; at < whole;) {
+    const std::size_t end = text.find('\n', at);
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    ++line_number;
+    const json::Source source{fmt::format("{} line {}", file_.string(), line_number), Radius::kStartup};
+    const json::Value value = json::parse(line, source);
+    const json::Fields record(value, source);
+    if (retry_errors && record.has("error")) {
+      continue;
+    }
+    if (record.has("custom_id")) {
+      answered_.insert(record.text("custom_id"));
+    }
+    kept.append(line).push_back('\n');
+  }
+  if (kept.size() != text.size()) {
+    // Replaced as a whole, so that a crash here leaves either the old file or the new one.
+    const std::filesystem::path fresh = file_.string() + ".new";
+    const int out = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0644);
+    if (out < 0) {
+      refuse_file(fresh, "rewriting the answers", "check the folder and its permissions");
+    }
+    write_all(out, kept, fresh);
+    if (::fsync(out) != 0 || ::flock(out, LOCK_EX | LOCK_NB) != 0 || ::rename(fresh.c_str(), file_.c_str()) != 0) {
+      refuse_file(file_, "replacing the answers", "check the folder and its permissions");
+    }
+    ::close(descriptor_);
+    descriptor_ = out;
+  }
+}
+
+Journal::~Journal() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+  }
+}
+
+void Journal::append(const json::Object& record) {
+  const std::string line = boost::json::serialize(record) + "\n";
+  const std::lock_guard lock(mutex_);
+  write_all(descriptor_, line, file_);
+  if (::fdatasync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) {  // pipes and devices cannot be synced
+    refuse_file(file_, "flushing an answer", "check the disk");
+  }
+}
+
+}  // namespace zoetrope

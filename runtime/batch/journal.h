@@ -1,0 +1,37 @@
+// The output file of a batch: one JSON record a line, appended and flushed as answers finish, so that a run that was cut off
+// loses nothing that was answered. A torn last line (power loss in the middle of a write) is cut away when it is opened.
+#pragma once
+
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "runtime/json/json.h"
+
+namespace zoetrope {
+
+class Journal {
+ public:
+  // Opens or creates `file`, reads the custom_ids that are answered. retry_errors: records of errors are dropped first (the
+  // file is replaced atomically). Error(kStartup) on a line that is no record.
+  Journal(std::filesystem::path file, bool retry_errors);
+  ~Journal();
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  const std::set<std::string>& answered() const { return answered_; }
+  std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
+
+  // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses.
+  void append(const json::Object& record);
+
+ private:
+  std::filesystem::path file_;
+  std::set<std::string> answered_;
+  std::size_t torn_bytes_ = 0;
+  std::mutex mutex_;
+  int descriptor_ = -1;
+};
+
+}  // namespace zoetrope

@@ -1,0 +1,185 @@
+#include "runtime/cli/arguments.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+
+#include "monitoring/error.h"
+#include "runtime/prompt/nearest_name.h"
+
+namespace zoetrope {
+namespace {
+
+constexpr const char* kAbout =
+    "Zoetrope answers questions about pictures and films with Qwen3-VL, on one core or on many machines.\n"
+    "Put mpirun in front and every command runs on all ranks: mpirun -n 4 zoetrope batch ...";
+
+void add_run_options(CLI::App* app, RunArguments& run) {
+  app->add_option("--model", run.model, "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
+  static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
+  app->add_option("--precision", run.precision, "bf16 (rounds where the reference rounds) or fp32; default bf16")
+      ->transform(CLI::CheckedTransformer(precisions).description("bf16|fp32"));
+  app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
+  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
+  app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary; default 1")->check(CLI::Range(1, 1024));
+  app->add_option("--ring", run.ring, "ring members among which sequences are dealt (left out: ranks / tp)")->check(CLI::Range(1, 65536));
+  app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
+      ->transform(CLI::AsSizeValue(false));
+  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(CLI::PositiveNumber);
+  app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(CLI::Range(2, 1 << 20));
+  app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
+  app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
+}
+
+void add_video_options(CLI::App* app, AskArguments& ask) {
+  app->add_option("--fps", ask.fps, "frames sampled for every second of film (default: the model's, usually 2)");
+  app->add_option("--num-frames", ask.num_frames, "sample exactly so many frames");
+  app->add_option("--max-frames", ask.max_frames, "sample at most so many frames (default: the model's, usually 768)");
+  app->add_option("--min-pixels", ask.min_pixels, "least pixels of a picture or frame");
+  app->add_option("--max-pixels", ask.max_pixels, "most pixels of a picture or frame");
+  app->add_option("--total-pixels", ask.total_pixels, "most pixels of all sampled frames of a film together");
+  app->add_option("--video-start", ask.video_start, "seconds: leave out what is before");
+  app->add_option("--video-end", ask.video_end, "seconds: leave out what is after");
+  app->add_flag("--reference-timestamps", ask.reference_timestamps, "frame times as index / fps, also where the film's clock differs");
+  app->add_flag("--no-rotate", ask.no_rotate, "do not turn the film as its display matrix says");
+}
+
+void add_sampling_options(CLI::App* app, AskArguments& ask) {
+  app->add_option("--max-tokens", ask.max_tokens, "longest answer in tokens (left out: the rest of the context)");
+  app->add_option("--temperature", ask.temperature, "0 is greedy (left out: the checkpoint's generation_config.json, as for the next four)");
+  app->add_option("--top-k", ask.top_k, "draw from the k likeliest tokens");
+  app->add_option("--top-p", ask.top_p, "draw from the likeliest tokens that make up p");
+  app->add_option("--min-p", ask.min_p, "drop tokens below this share of the likeliest");
+  app->add_option("--repetition-penalty", ask.repetition_penalty, "above 1 avoids what stands in prompt and answer");
+  app->add_option("--presence-penalty", ask.presence_penalty, "-2..2, once for each token of the answer");
+  app->add_option("--frequency-penalty", ask.frequency_penalty, "-2..2, for each time a token stands in the answer");
+  app->add_option("--seed", ask.seed, "the same seed gives the same answer (left out: one is drawn and told)");
+  app->add_option("--stop", ask.stop, "end the answer before this text; up to 4 times");
+}
+
+// The media in the order they stand on the command line, pictures and films mixed.
+void take_media(CLI::App* app, const CLI::Option* image, const CLI::Option* video, AskArguments& ask) {
+  std::map<const CLI::Option*, std::size_t> taken;
+  for (const CLI::Option* option : app->parse_order()) {
+    if (option == image || option == video) {
+      ask.media.push_back({option == video, option->results().at(taken[option]++)});
+    }
+  }
+}
+
+// An unknown flag is answered with the nearest known one before CLI11 speaks.
+void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--") {
+      return;
+    }
+    if (word.empty() || word[0] != '-' || word.size() < 2 || std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
+      if (command == &app) {
+        const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->get_name() == word; });
+        if (!named.empty()) {
+          command = named[0];
+        } else if (i == 1) {
+          static constexpr std::string_view commands[] = {"ask", "batch", "inspect", "bench", "version"};
+          const std::string nearest = nearest_name(word, commands);
+          throw UsageError(fmt::format("unknown command {}: expected {}; see zoetrope --help", zoetrope::quoted(word),
+                                       nearest.empty() ? "one of ask, batch, inspect, bench, version" : "perhaps '" + nearest + "'"));
+        }
+      }
+      continue;
+    }
+    const std::string name(word.substr(0, word.find('=')));
+    if (name == "--help" || name == "-h" || name == "--version" || command->get_option_no_throw(name) != nullptr) {
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const CLI::Option* option : command->get_options()) {
+      names.push_back(option->get_name());
+    }
+    const std::vector<std::string_view> candidates(names.begin(), names.end());
+    const std::string nearest = nearest_name(name, candidates);
+    throw UsageError(fmt::format("unknown flag {}: expected {}; see zoetrope {} --help", zoetrope::quoted(name),
+                                 nearest.empty() ? "a flag of this command" : "perhaps '" + nearest + "'",
+                                 command == &app ? "" : command->get_name()));
+  }
+}
+
+}  // namespace
+
+Arguments parse_arguments(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app(kAbout, "zoetrope");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+
+  CLI::App* ask = app.add_subcommand("ask", "answer one question about pictures and films");
+  const CLI::Option* image = ask->add_option("--image", "a picture (JPEG, PNG, WebP, BMP, GIF); may be given several times")
+                                 ->expected(1)->take_all()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  const CLI::Option* video = ask->add_option("--video", "a film; may be given several times")
+                                 ->expected(1)->take_all()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  ask->add_option("question", arguments.ask.question, "the question")->required();
+  ask->add_option("--system", arguments.ask.system, "a system message in front");
+  ask->add_flag("--add-vision-id", arguments.ask.add_vision_id, "number the media for the model: Picture 1, Video 1");
+  ask->add_flag("--json", arguments.ask.json, "print one JSON object instead of the text");
+  add_video_options(ask, arguments.ask);
+  add_sampling_options(ask, arguments.ask);
+  add_run_options(ask, arguments.run);
+
+  CLI::App* batch = app.add_subcommand("batch", "answer a file of OpenAI batch lines; a rerun continues where it was cut off");
+  batch->add_option("--input", arguments.batch.input, "the lines; media paths are relative to this file")->required();
+  batch->add_option("--output", arguments.batch.output, "the answers, appended as they finish")->required();
+  batch->add_flag("--retry-errors", arguments.batch.retry_errors, "answer lines again that an earlier run recorded as errors");
+  add_run_options(batch, arguments.run);
+
+  CLI::App* inspect = app.add_subcommand("inspect", "sizes, totals, legal layouts and faults of a checkpoint");
+  inspect->add_option("folder", arguments.inspect.folder, "folder of a checkpoint (left out: the bundled one)");
+  inspect->add_flag("--json", arguments.inspect.json, "print one JSON object");
+  inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
+
+  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, or a model");
+  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels; left out: the model of --model")
+      ->check(CLI::IsMember({"kernels"}));
+  bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
+      ->check(CLI::IsMember({"pp", "tg", "batch"}));
+  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode; default 512")->check(CLI::Range(1, 1 << 24));
+  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0")->check(CLI::Range(0, 1 << 24));
+  bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
+  bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
+  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels)");
+  bench->add_flag("--json", arguments.bench.json, "print JSON");
+  add_run_options(bench, arguments.run);
+
+  CLI::App* version = app.add_subcommand("version", "version, kernels of this CPU, libraries");
+  app.set_version_flag("--version", ZOETROPE_VERSION);
+
+  refuse_unknown_flags(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    arguments.help = chosen.empty() ? app.help() : chosen[0]->help();
+    return arguments;
+  } catch (const CLI::CallForVersion&) {
+    arguments.help = std::string("zoetrope ") + ZOETROPE_VERSION + "\n";
+    return arguments;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
+  }
+  if (ask->parsed()) {
+    arguments.command = Command::kAsk;
+    take_media(ask, image, video, arguments.ask);
+  } else if (batch->parsed()) {
+    arguments.command = Command::kBatch;
+  } else if (inspect->parsed()) {
+    arguments.command = Command::kInspect;
+  } else if (bench->parsed()) {
+    arguments.command = Command::kBench;
+  } else if (version->parsed()) {
+    arguments.command = Command::kVersion;
+  }
+  return arguments;
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,64 @@
+#include "runtime/cli/cli.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "monitoring/error.h"
+#include "runtime/cli/commands.h"
+#include "runtime/cli/launch.h"
+
+namespace zoetrope {
+namespace {
+
+int dispatch(const Arguments& arguments) {
+  switch (arguments.command) {
+    case Command::kAsk:
+      return run_ask(arguments.run, arguments.ask);
+    case Command::kBatch:
+      return run_batch(arguments.run, arguments.batch);
+    case Command::kInspect:
+      return run_inspect(arguments.run, arguments.inspect);
+    case Command::kBench:
+      return arguments.bench.what == "kernels" ? run_bench_kernels(arguments.run, arguments.bench)
+                                               : run_bench_model(arguments.run, arguments.bench);
+    case Command::kVersion:
+      return run_version();
+  }
+  return 2;
+}
+
+// Under mpirun every rank reads the same command line; one of them says what is wrong with it.
+void say(const std::string& line) {
+  if (launched_rank() == 0) {
+    std::fputs(("zoetrope: " + line + "\n").c_str(), stderr);
+  }
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  try {
+    const Arguments arguments = parse_arguments(argc, argv);
+    if (!arguments.help.empty()) {
+      if (launched_rank() == 0) {
+        std::fputs(arguments.help.c_str(), stdout);
+      }
+      return 0;
+    }
+    return dispatch(arguments);
+  } catch (const UsageError& error) {
+    say(error.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    say("out of memory: give less to --kv-memory, or more ranks to the model");
+    return 1;
+  } catch (const std::exception& error) {
+    say(error.what());
+    return 1;
+  }
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,110 @@
+#include "runtime/cli/launch.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "monitoring/error.h"
+#include "monitoring/log.h"
+
+namespace zoetrope {
+namespace {
+
+Layout layout_for(const RunArguments& run, int ranks) {
+  const int ring = run.ring > 0 ? run.ring : std::max(1, ranks / run.tp);
+  if (ring * run.tp != ranks) {
+    refuse(Radius::kStartup, {"layout", fmt::format("--ring {} x --tp {} = {} ranks, but {} were launched", ring, run.tp, ring * run.tp, ranks),
+                              "ring x tp equal to the number of ranks", fmt::format("start {} ranks (mpirun -n {}) or change --ring and --tp", ring * run.tp, ring * run.tp)});
+  }
+  return {.ring = ring, .tp = run.tp};
+}
+
+void print_error(const std::string& what) { std::fputs(("zoetrope: " + what + "\n").c_str(), stderr); }
+
+// One line for all ranks: rank 0 speaks at once; another rank waits a moment, because when all fail for the same reason
+// rank 0's end takes the others along before they speak.
+[[noreturn]] void end_job(MpiJob& job, const std::string& what) {
+  if (job.rank() > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500 + 50 * std::min(job.rank(), 40)));
+  }
+  print_error(job.size() > 1 && job.rank() > 0 ? fmt::format("rank {}: {}", job.rank(), what) : what);
+  job.abort(1);
+}
+
+}  // namespace
+
+int launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* value = std::getenv(name); value != nullptr && *value != '\0') {
+      return std::atoi(value);
+    }
+  }
+  return 0;
+}
+
+int cores_of_affinity_mask() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (::sched_getaffinity(0, sizeof(mask), &mask) != 0) {
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  return std::max(1, CPU_COUNT(&mask));
+}
+
+int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int threads)>& body) {
+  log::set_level(run.verbose ? log::Level::kInfo : log::Level::kWarning);
+  const int cores = cores_of_affinity_mask();
+  if (!MpiJob::launched()) {
+    const Layout layout = layout_for(run, 1);
+    Ranks ranks = self_ranks();
+    check_eq(layout.ranks(), ranks.layout.ranks(), "one process is one rank");
+    return body(ranks, run.threads > 0 ? run.threads : cores);
+  }
+  MpiJob job;
+  log::set_rank(job.rank());
+  try {
+    Ranks ranks = job.ranks(layout_for(run, job.size()));
+    return body(ranks, run.threads > 0 ? run.threads : std::max(1, cores / std::max(1, job.ranks_sharing_cores())));
+  } catch (const std::bad_alloc&) {
+    end_job(job, "out of memory: give less to --kv-memory, or more ranks to the model");
+  } catch (const std::exception& error) {
+    end_job(job, error.what());
+  }
+}
+
+std::filesystem::path bundled_models() {
+  if (const char* named = std::getenv("ZOETROPE_MODELS"); named != nullptr && *named != '\0') {
+    return named;
+  }
+  std::error_code ec;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ec);
+  if (const auto installed = program.parent_path() / ".." / "share" / "zoetrope" / "models"; !ec && std::filesystem::exists(installed, ec)) {
+    return installed;
+  }
+  return ZOETROPE_MODELS_SOURCE;
+}
+
+std::filesystem::path model_folder(const RunArguments& run) {
+  return run.model.empty() ? bundled_models() / "lantern-moe" : run.model;
+}
+
+EngineSettings engine_settings(const RunArguments& run, int threads) {
+  EngineSettings settings;
+  settings.precision = run.precision;
+  settings.body = run.body;
+  settings.threads = threads;
+  settings.kv_bytes_per_rank = run.kv_bytes;
+  settings.context_tokens_max = run.context_tokens;
+  settings.chunk_tokens_max = run.chunk_tokens;
+  settings.sequences_max = run.sequences;
+  return settings;
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,31 @@
+// From the way the program was started to its ranks: alone, or as one of the processes that mpirun or srun launched.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "parallel/ranks.h"
+#include "runtime/cli/arguments.h"
+#include "runtime/engine/engine.h"
+
+namespace zoetrope {
+
+// Runs `body` with this process's ranks and returns its exit code. An error of any rank ends all of them: one line on
+// standard error, exit code 1.
+int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int threads)>& body);
+
+// The rank of this process as its launcher tells it in the environment, 0 when started alone. Known before MPI starts.
+int launched_rank();
+
+// Cores this process may use.
+int cores_of_affinity_mask();
+
+// The bundled checkpoint and samples: $ZOETROPE_MODELS, else ../share/zoetrope/models beside the program, else the source tree.
+std::filesystem::path bundled_models();
+
+// The checkpoint to load.
+std::filesystem::path model_folder(const RunArguments& run);
+
+EngineSettings engine_settings(const RunArguments& run, int threads);
+
+}  // namespace zoetrope
