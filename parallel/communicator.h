@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "parallel/grow_only.h"
+
 namespace zoetrope {
 
 struct SendPart {
@@ -36,7 +38,8 @@ class Communicator {
   virtual int size() const = 0;
 
   // Sends and receives all parts; returns when all are done. Parts between two ranks pair up in order. A part to the
-  // own rank is copied. Empty parts are left out on both sides. `what` names the operation in messages.
+  // own rank is copied. Empty parts are left out on both sides. `what` names the operation in messages. An exchange that
+  // fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
   virtual void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) = 0;
 
   // Ranks with the same color form a group, ordered by key. Collective over this communicator.
@@ -45,10 +48,16 @@ class Communicator {
   // Tells every rank of the job to stop; their pending and later exchanges throw. Callable from any thread, once is enough.
   virtual void abort(std::string_view why) noexcept = 0;
 
-  // How long one exchange may take before it is given up; default 120 s.
+  // How long one exchange may take before it is given up; default 120 s. Holds for every communicator of this rank.
   virtual void set_deadline(std::chrono::milliseconds deadline) = 0;
 
   virtual Traffic traffic() const = 0;
+
+  // Memory for packing messages, kept between calls; valid until the next scratch() of this communicator.
+  std::span<std::byte> scratch(std::size_t bytes) { return {scratch_.at_least(bytes), bytes}; }
+
+ private:
+  GrowOnly<std::byte> scratch_;
 };
 
 }  // namespace zoetrope

@@ -1,6 +1,7 @@
 // Step plans from the leader to the followers: small, numbered, checksummed messages. Tensors never travel here.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,13 +19,15 @@ class ControlChannel {
   // The wait of a follower is bounded by the deadline; an idle leader sends empty messages (beat()) to stay alive.
   void send(std::span<const std::byte> message);
   std::vector<std::byte> receive();
+  void beat() { send({}); }
 
   // What followers answer: the leader gets every rank's bytes in rank order.
   std::vector<std::vector<std::byte>> collect(std::span<const std::byte> bytes);
 
  private:
   Communicator& world_;
-  std::uint64_t next_ = 0;
+  std::uint64_t next_ = 0;           // number of the next message, counted by every rank
+  std::vector<std::byte> envelope_;  // the message last sent, with its header; kept for its memory
 };
 
 }  // namespace zoetrope

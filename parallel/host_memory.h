@@ -5,6 +5,8 @@
 #include <memory>
 #include <span>
 
+#include "parallel/communicator.h"
+
 namespace zoetrope {
 
 class HostMemory {
@@ -14,10 +16,19 @@ class HostMemory {
   virtual int local_ranks() const = 0;
 
   // Collective over the host's ranks: the same region, zero-filled, 64-byte aligned, lives as long as this object.
+  // Error(kStartup) when there is no memory for it, at all of them.
   virtual std::span<std::byte> allocate(std::size_t bytes) = 0;
 
   // All local ranks have finished writing.
   virtual void fence() = 0;
 };
+
+// Of one rank: local rank 0 of 1.
+std::unique_ptr<HostMemory> private_memory();
+
+// Of `host_ranks`, ranks (processes or threads) of one host; collective. Where they cannot see each other's memory
+// (containers of their own) each gets private memory, so that local_rank() is 0 and every rank fills its own, and the log
+// says so.
+std::unique_ptr<HostMemory> memory_of_host(std::unique_ptr<Communicator> host_ranks);
 
 }  // namespace zoetrope

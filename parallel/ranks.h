@@ -1,9 +1,10 @@
-// The ranks of this replica as one value: layout, place, communicators, host memory. Made once at start (launch_ranks.h).
+// The ranks of this replica as one value: layout, place, communicators, host memory. Made once at start.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "parallel/communicator.h"
 #include "parallel/host_memory.h"
@@ -48,8 +49,13 @@ class MpiJob {
   // Splits the job by `layout`; Error(kStartup) with the arithmetic when layout.ranks() != size().
   Ranks ranks(const Layout& layout);
 
-  // Ends every process of the job at once (after an Error(kCluster) or any failure of one rank), never returns.
+  // Ends every process of the job at once (after an Error(kCluster) or any failure of one rank), never returns. When
+  // another rank of this host is about to report the failure, waits up to 3 s for that rank to end us.
   [[noreturn]] void abort(int exit_code);
+
+  // Prints `message` to standard error, once for the whole job, then abort(): of the ranks of a host the first to fail
+  // prints, and hosts other than rank 0's hold back for a second, in which rank 0's host would end them.
+  [[noreturn]] void fail(std::string_view message, int exit_code);
 
   // True when this process was started by a launcher with more than one rank, known without initialising MPI.
   static bool launched();

@@ -1,0 +1,469 @@
+// Ranks as processes under MPI. Only non-blocking point-to-point calls after start-up: MPI_Isend, MPI_Irecv and a polled
+// MPI_Testsome, because a blocking call never returns when its peer has died (Open MPI 4 reports no dead peers). Groups are
+// tags on one communicator, so splitting needs no MPI call either.
+#include "parallel/backend/mpi.h"
+
+#include <fmt/format.h>
+#include <mpi.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "monitoring/log.h"
+#include "parallel/backend/group.h"
+#include "parallel/backend/host_name.h"
+#include "parallel/backend/job_board.h"
+#include "parallel/collectives.h"
+#include "parallel/ranks.h"
+
+namespace zoetrope {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+std::size_t message_bytes_max = std::size_t{1} << 30;
+std::atomic<bool> job_exists{false};
+
+// Open MPI reads these in MPI_Init. A value that is there already is the user's (mpirun --mca and --tune set them too).
+//   yield: two ranks on one core otherwise spin against each other, 1000 times slower (7 ms for 8 bytes);
+//   ob1: chosen explicitly, the packaged configuration switches others off in ways that depend on the host;
+//   single copy none, eager limit 32 KiB: measured fastest between processes of one host for 4 KiB ... 1 MiB.
+constexpr std::array<std::array<const char*, 2>, 4> kSettings{{{"OMPI_MCA_mpi_yield_when_idle", "1"},
+                                                               {"OMPI_MCA_pml", "ob1"},
+                                                               {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
+                                                               {"OMPI_MCA_btl_vader_eager_limit", "32768"}}};
+
+void checked(int code, std::string_view call) {
+  if (code == MPI_SUCCESS) {
+    return;
+  }
+  std::array<char, MPI_MAX_ERROR_STRING + 1> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  refuse(Radius::kCluster, {std::string(call), quoted(text.data(), 200), "success",
+                            "see the launcher's messages, then start the job again"});
+}
+
+// How a rank waits. It first polls and yields its core, as long as the bytes under way could need at 4 GB/s, anew after
+// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves about
+// 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
+class Patience {
+ public:
+  void progressed(std::size_t bytes_pending) {
+    since_ = Clock::now();
+    bytes_ = bytes_pending;
+  }
+
+  void pause() const {
+    const auto waited = std::chrono::duration_cast<microseconds>(Clock::now() - since_);
+    if (waited < kSpin + microseconds(bytes_ / 4000)) {
+      ::sched_yield();
+    } else if (bytes_ > kSmallBytes) {
+      std::this_thread::sleep_for(kNap);
+    } else {
+      std::this_thread::sleep_for(std::clamp<microseconds>(waited / 16, kNap, kSleepMax));
+    }
+  }
+
+ private:
+  static constexpr microseconds kSpin{200};
+  static constexpr microseconds kNap{20};
+  static constexpr microseconds kSleepMax{1000};
+  static constexpr std::size_t kSmallBytes = 64 * 1024;
+  Clock::time_point since_ = Clock::now();
+  std::size_t bytes_ = 0;
+};
+
+// What one process's communicators share.
+struct MpiEndpoint {
+  MPI_Comm comm = MPI_COMM_NULL;
+  int rank = 0;
+  int size = 1;
+  int next_number = 1;
+  std::chrono::milliseconds deadline = std::chrono::seconds(120);
+  std::thread::id thread = std::this_thread::get_id();  // the one that may call MPI (MPI_THREAD_FUNNELED)
+  std::vector<std::byte> own_memory;                    // of the board until the host's memory is there
+  std::unique_ptr<HostMemory> board_memory;
+  std::unique_ptr<JobBoard> board;
+};
+
+class MpiCommunicator : public Communicator {
+ public:
+  MpiCommunicator(std::shared_ptr<MpiEndpoint> endpoint, Group group)
+      : endpoint_(std::move(endpoint)), group_(std::move(group)) {}
+
+  int rank() const override { return group_.rank; }
+  int size() const override { return group_.size(); }
+
+  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override {
+    check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
+    endpoint_->board->throw_if_stopped();
+    copy_own_parts(rank(), sends, receives, what);
+    try {
+      start(sends, receives);
+      finish(what);
+    } catch (const std::exception& error) {
+      give_back();
+      abort(error.what());
+      throw;
+    }
+  }
+
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    return std::make_unique<MpiCommunicator>(endpoint_, split_group(*this, group_, color, key, endpoint_->next_number));
+  }
+
+  // Seen by the ranks of this host within a poll; those of other hosts end when this one's program calls MpiJob::abort().
+  void abort(std::string_view why) noexcept override { endpoint_->board->stop(endpoint_->rank, why); }
+
+  void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
+  Traffic traffic() const override { return traffic_; }
+
+ private:
+  struct Message {
+    int member = 0;  // rank of the job
+    bool receive = false;
+    std::size_t bytes = 0;
+  };
+
+  int member(int peer) const {
+    check(peer >= 0 && peer < size(), "a peer lies in the communicator");
+    return group_.members[static_cast<std::size_t>(peer)];
+  }
+  void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
+  void start_one(const Message& part, std::byte* data);
+  void finish(std::string_view what);
+  void completed(std::string_view what, int count, int error);
+  void give_back() noexcept;
+  std::vector<int> missing() const;
+
+  std::shared_ptr<MpiEndpoint> endpoint_;
+  Group group_;
+  Traffic traffic_;
+  // Of the exchange under way.
+  std::vector<MPI_Request> requests_;
+  std::vector<Message> messages_;  // one per request
+  std::vector<int> done_;
+  std::vector<MPI_Status> statuses_;
+  std::size_t bytes_pending_ = 0;
+};
+
+void MpiCommunicator::start_one(const Message& part, std::byte* data) {
+  for (std::size_t at = 0; at < part.bytes;) {
+    const std::size_t bytes = std::min(part.bytes - at, message_bytes_max);
+    MPI_Request request = MPI_REQUEST_NULL;
+    if (part.receive) {
+      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm, &request),
+              "MPI_Irecv");
+    } else {
+      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm, &request),
+              "MPI_Isend");
+      traffic_.messages += 1;
+      traffic_.bytes += bytes;
+    }
+    requests_.push_back(request);
+    messages_.push_back({part.member, part.receive, bytes});
+    bytes_pending_ += bytes;
+    at += bytes;
+  }
+}
+
+// Receives first: a message that finds its place is copied once less.
+void MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
+  requests_.clear();
+  messages_.clear();
+  bytes_pending_ = 0;
+  for (const ReceivePart& part : receives) {
+    if (part.peer != rank()) {
+      start_one({member(part.peer), true, part.bytes.size()}, part.bytes.data());
+    }
+  }
+  for (const SendPart& part : sends) {
+    if (part.peer != rank()) {
+      // MPI reads through a pointer to mutable bytes in its old bindings only.
+      start_one({member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
+    }
+  }
+  done_.resize(requests_.size());
+  statuses_.resize(requests_.size());
+}
+
+std::vector<int> MpiCommunicator::missing() const {
+  std::vector<int> ranks;
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i] != MPI_REQUEST_NULL) {
+      ranks.push_back(messages_[i].member);
+    }
+  }
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  return ranks;
+}
+
+// Books `count` messages of done_; `error` is what MPI_Testsome said.
+void MpiCommunicator::completed(std::string_view what, int count, int error) {
+  for (int i = 0; i < count; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const Message& message = messages_[static_cast<std::size_t>(done_[at])];
+    bytes_pending_ -= message.bytes;
+    if (error == MPI_ERR_IN_STATUS && statuses_[at].MPI_ERROR != MPI_SUCCESS) {
+      checked(statuses_[at].MPI_ERROR, fmt::format("'{}' {} rank {} at rank {}", what, message.receive ? "from" : "to",
+                                                   message.member, endpoint_->rank));
+    }
+    int received = 0;
+    if (message.receive && (MPI_Get_count(&statuses_[at], MPI_BYTE, &received) != MPI_SUCCESS ||
+                            static_cast<std::size_t>(received) != message.bytes)) {
+      refuse_length(what, message.member, endpoint_->rank, static_cast<std::size_t>(received), message.bytes);
+    }
+  }
+  if (error != MPI_ERR_IN_STATUS) {
+    checked(error, "MPI_Testsome");
+  }
+}
+
+void MpiCommunicator::finish(std::string_view what) {
+  JobBoard& board = *endpoint_->board;
+  const auto until = Clock::now() + endpoint_->deadline;
+  Patience patience;
+  patience.progressed(bytes_pending_);
+  bool waits = false;  // as the board says
+  while (!requests_.empty()) {
+    int count = 0;
+    const int error = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+    if (count == MPI_UNDEFINED) {  // nothing is left
+      break;
+    }
+    if (count > 0 || error != MPI_SUCCESS) {
+      completed(what, count, error);
+      patience.progressed(bytes_pending_);
+      continue;
+    }
+    board.throw_if_stopped();
+    if (!waits) {
+      board.set_waits_for(endpoint_->rank, missing().front());
+      waits = true;
+    }
+    if (Clock::now() >= until) {
+      const auto ranks = missing();
+      board.set_waits_for(endpoint_->rank, ranks.front());
+      give_up(board, endpoint_->rank, what, endpoint_->deadline, ranks);
+    }
+    patience.pause();
+  }
+  if (waits) {
+    board.set_waits_for(endpoint_->rank, -1);
+  }
+}
+
+// After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left alone;
+// no MPI call but the abort follows.
+void MpiCommunicator::give_back() noexcept {
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {
+      MPI_Cancel(&requests_[i]);
+      MPI_Request_free(&requests_[i]);
+    }
+  }
+  requests_.clear();
+}
+
+// The environment variable's whole number, 0 when it is absent or something else.
+int number_in(const char* variable) {
+  const char* const text = std::getenv(variable);
+  int value = 0;
+  if (text == nullptr || std::from_chars(text, text + std::strlen(text), value).ec != std::errc()) {
+    return 0;
+  }
+  return value;
+}
+
+// Waits to be ended by the launcher, because another rank is about to abort the job.
+void await_the_end(std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }
+
+}  // namespace
+
+void set_mpi_message_bytes_max(std::size_t bytes) {
+  check(bytes > 0 && bytes <= (std::size_t{1} << 30), "messages have 1 byte to 1 GiB");
+  message_bytes_max = bytes;
+}
+
+struct MpiJob::State {
+  std::shared_ptr<MpiEndpoint> endpoint = std::make_shared<MpiEndpoint>();
+  std::unique_ptr<Communicator> world;
+  Group host;  // the ranks of this host
+  int ranks_sharing_cores = 1;
+  bool reports = false;  // this rank prints the job's failure
+
+  std::unique_ptr<Communicator> host_communicator() { return world->split(host.members.front(), endpoint->rank); }
+};
+
+namespace {
+
+// Which ranks share this host: the one question that only MPI can answer.
+Group host_group(MPI_Comm comm, int rank) {
+  MPI_Comm host = MPI_COMM_NULL;
+  checked(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &host), "MPI_Comm_split_type");
+  MPI_Group of_host = MPI_GROUP_NULL;
+  MPI_Group of_job = MPI_GROUP_NULL;
+  int size = 0;
+  checked(MPI_Comm_group(host, &of_host), "MPI_Comm_group");
+  checked(MPI_Comm_group(comm, &of_job), "MPI_Comm_group");
+  checked(MPI_Group_size(of_host, &size), "MPI_Group_size");
+  std::vector<int> local(static_cast<std::size_t>(size));
+  for (int i = 0; i < size; ++i) {
+    local[static_cast<std::size_t>(i)] = i;
+  }
+  Group group;
+  group.members = local;
+  checked(MPI_Group_translate_ranks(of_host, size, local.data(), of_job, group.members.data()), "MPI_Group_translate_ranks");
+  group.rank = static_cast<int>(std::find(group.members.begin(), group.members.end(), rank) - group.members.begin());
+  MPI_Group_free(&of_host);
+  MPI_Group_free(&of_job);
+  MPI_Comm_free(&host);
+  return group;
+}
+
+int ranks_with_equal_affinity(Communicator& host) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (::sched_getaffinity(0, sizeof(mask), &mask) != 0) {
+    return host.size();  // more than 1024 CPUs: as if all ranks shared them
+  }
+  const auto masks = all_gather(host, std::as_bytes(std::span(&mask, 1)), "affinity masks");
+  return static_cast<int>(std::count_if(masks.begin(), masks.end(), [&mask](const std::vector<std::byte>& other) {
+    return other.size() == sizeof(mask) && std::memcmp(other.data(), &mask, sizeof(mask)) == 0;
+  }));
+}
+
+void initialise_mpi() {
+  for (const auto& [name, value] : kSettings) {
+    ::setenv(name, value, /*overwrite=*/0);
+  }
+  int already = 0;
+  MPI_Initialized(&already);
+  check(already == 0, "MPI is started here alone");
+  int provided = MPI_THREAD_SINGLE;
+  checked(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_FUNNELED) {
+    refuse(Radius::kStartup, {"MPI's thread level", fmt::format("{}", provided), "MPI_THREAD_FUNNELED",
+                              "use an MPI library built with threads"});
+  }
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+}
+
+}  // namespace
+
+MpiJob::MpiJob() : state_(std::make_unique<State>()) {
+  check(!job_exists.exchange(true), "a process has one MPI job");
+  initialise_mpi();
+  ::prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 us would make short naps long
+  MpiEndpoint& endpoint = *state_->endpoint;
+  checked(MPI_Comm_dup(MPI_COMM_WORLD, &endpoint.comm), "MPI_Comm_dup");
+  MPI_Comm_set_errhandler(endpoint.comm, MPI_ERRORS_RETURN);
+  checked(MPI_Comm_rank(endpoint.comm, &endpoint.rank), "MPI_Comm_rank");
+  checked(MPI_Comm_size(endpoint.comm, &endpoint.size), "MPI_Comm_size");
+  state_->host = host_group(endpoint.comm, endpoint.rank);
+  // The board is private until the ranks of the host have memory together, which they get by talking.
+  endpoint.own_memory.resize(JobBoard::bytes(endpoint.size));
+  endpoint.board = std::make_unique<JobBoard>(endpoint.own_memory, endpoint.size);
+  state_->world = std::make_unique<MpiCommunicator>(state_->endpoint, whole_group(endpoint.rank, endpoint.size));
+  endpoint.board_memory = memory_of_host(state_->host_communicator());
+  const auto shared = endpoint.board_memory->allocate(JobBoard::bytes(endpoint.size));
+  endpoint.board = std::make_unique<JobBoard>(shared, endpoint.size);
+  const auto host = state_->host_communicator();
+  state_->ranks_sharing_cores = ranks_with_equal_affinity(*host);
+}
+
+// MPI_Finalize waits for every rank without a deadline, so it is only called after a barrier that has one. A job that was
+// stopped is not finalised: the rank that failed aborts it.
+MpiJob::~MpiJob() {
+  if (std::uncaught_exceptions() == 0 && !state_->endpoint->board->stopped()) {
+    try {
+      barrier(*state_->world, "end of the job");
+      state_->world.reset();
+      MPI_Comm_free(&state_->endpoint->comm);
+      MPI_Finalize();
+      job_exists = false;
+      return;
+    } catch (const std::exception& error) {
+      log::info("end_without_all_ranks", {{"cause", error.what()}});
+    }
+  }
+  if (state_->endpoint->board->stopped() && !state_->reports) {
+    await_the_end(std::chrono::seconds(3));
+  }
+}
+
+int MpiJob::rank() const { return state_->endpoint->rank; }
+int MpiJob::size() const { return state_->endpoint->size; }
+int MpiJob::local_rank() const { return state_->host.rank; }
+int MpiJob::local_ranks() const { return state_->host.size(); }
+int MpiJob::ranks_sharing_cores() const { return state_->ranks_sharing_cores; }
+
+Ranks MpiJob::ranks(const Layout& layout) {
+  if (layout.ring < 1 || layout.tp < 1 || layout.ranks() != size()) {
+    refuse(Radius::kStartup,
+           {"layout " + described(layout), fmt::format("{} x {} = {} ranks", layout.ring, layout.tp, std::int64_t{layout.ring} * layout.tp),
+            fmt::format("{}, the ranks of this job", size()), "start as many ranks as the layout has (mpirun -n), or change --ring or --tp"});
+  }
+  Ranks ranks;
+  ranks.layout = layout;
+  ranks.place = place_of(layout, rank());
+  ranks.world = state_->world->split(0, rank());
+  ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
+  ranks.host = memory_of_host(state_->host_communicator());
+  ranks.host_name = host_name();
+  return ranks;
+}
+
+void MpiJob::abort(int exit_code) {
+  const int code = exit_code == 0 ? 1 : exit_code;  // the launcher ends the job for a failure only
+  MpiEndpoint& endpoint = *state_->endpoint;
+  endpoint.board->stop(endpoint.rank, "it ended with an error");
+  if (endpoint.board->report_claimed() && !state_->reports) {
+    await_the_end(std::chrono::seconds(3));
+  }
+  std::fflush(nullptr);
+  if (std::this_thread::get_id() == endpoint.thread) {
+    ::signal(SIGALRM, SIG_DFL);  // should MPI_Abort itself hang, the process ends all the same and the launcher sees it
+    ::alarm(3);
+    MPI_Abort(endpoint.comm, code);
+  }
+  std::_Exit(code);
+}
+
+void MpiJob::fail(std::string_view message, int exit_code) {
+  MpiEndpoint& endpoint = *state_->endpoint;
+  endpoint.board->stop(endpoint.rank, message);
+  if (endpoint.board->claim_report()) {
+    state_->reports = true;
+    if (endpoint.rank != 0 && state_->host.members.front() != 0) {
+      await_the_end(std::chrono::seconds(1));
+    }
+    const std::string line = fmt::format("{}\n", message);
+    std::fwrite(line.data(), 1, line.size(), stderr);
+  }
+  abort(exit_code);
+}
+
+// Variables of mpirun, of PMI launchers, and of srun --mpi=pmix; Slurm's number of tasks alone is not enough, because a
+// plain start in a batch script has it too.
+bool MpiJob::launched() {
+  return number_in("OMPI_COMM_WORLD_SIZE") > 1 || number_in("PMI_SIZE") > 1 ||
+         (std::getenv("PMIX_RANK") != nullptr && number_in("SLURM_NTASKS") > 1);
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,33 @@
+#include "parallel/layout.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "monitoring/check.h"
+
+namespace zoetrope {
+
+Place place_of(const Layout& layout, int rank) {
+  check(layout.ring > 0 && layout.tp > 0, "a layout has at least one rank on each axis");
+  check(rank >= 0 && rank < layout.ranks(), "a rank lies in its layout");
+  return {.rank = rank, .member = rank / layout.tp, .tp_index = rank % layout.tp};
+}
+
+int rank_of(const Layout& layout, int member, int tp_index) {
+  check(member >= 0 && member < layout.ring, "a member lies on the ring");
+  check(tp_index >= 0 && tp_index < layout.tp, "a tp index lies in its member");
+  return member * layout.tp + tp_index;
+}
+
+std::string described(const Layout& layout) { return fmt::format("ring {} x tp {}", layout.ring, layout.tp); }
+
+Range dealt(std::int64_t total, int index, int parts) {
+  check(total >= 0 && parts > 0 && index >= 0 && index < parts, "things are dealt to existing parts");
+  const std::int64_t each = total / parts;
+  const std::int64_t rest = total % parts;  // the first `rest` parts get one more
+  const std::int64_t first = index * each + std::min<std::int64_t>(index, rest);
+  return {.first = first, .end = first + each + (index < rest ? 1 : 0)};
+}
+
+}  // namespace zoetrope
