@@ -11,7 +11,7 @@ namespace zoetrope {
 // h = R(h + x): the residual additions.
 void add_rows(const Compute& compute, Rows<float> h, Rows<const float> x);
 
-// h[rows[i]] = R(h[rows[i]] + x[i]): DeepStack injection (reference 4.4).
+// h[rows[i]] = R(h[rows[i]] + x[i]): DeepStack injection (reference 4.4). No row twice.
 void add_selected_rows(const Compute& compute, Rows<float> h, std::span<const std::int64_t> rows, Rows<const float> x);
 
 // In place. gelu_tanh: vision blocks; gelu_erf: mergers (reference 3.7, 3.8). One rounding.

@@ -110,15 +110,19 @@ namespace lanes {
 [[gnu::always_inline]] inline Mask16 first_lanes(int n) {
   return {_mm256_castsi256_ps(lanes::first(n)), _mm256_castsi256_ps(lanes::first(n - 8))};
 }
-[[gnu::always_inline]] inline bool any(Mask16 mask) {
-  return (_mm256_movemask_ps(mask.low) | _mm256_movemask_ps(mask.high)) != 0;
+[[gnu::always_inline]] inline std::uint32_t mask_bits(Mask16 mask) {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.low) | (_mm256_movemask_ps(mask.high) << 8));
 }
 [[gnu::always_inline]] inline F32x16 select(Mask16 mask, F32x16 a, F32x16 b) {
   return {_mm256_blendv_ps(b.low, a.low, mask.low), _mm256_blendv_ps(b.high, a.high, mask.high)};
 }
 
-[[gnu::always_inline]] inline U32x16 bits(F32x16 v) { return {_mm256_castps_si256(v.low), _mm256_castps_si256(v.high)}; }
-[[gnu::always_inline]] inline F32x16 floats(U32x16 v) { return {_mm256_castsi256_ps(v.low), _mm256_castsi256_ps(v.high)}; }
+[[gnu::always_inline]] inline U32x16 bits(F32x16 v) {
+  return {_mm256_castps_si256(v.low), _mm256_castps_si256(v.high)};
+}
+[[gnu::always_inline]] inline F32x16 floats(U32x16 v) {
+  return {_mm256_castsi256_ps(v.low), _mm256_castsi256_ps(v.high)};
+}
 [[gnu::always_inline]] inline U32x16 broadcast_bits(std::uint32_t x) {
   return {_mm256_set1_epi32(static_cast<int>(x)), _mm256_set1_epi32(static_cast<int>(x))};
 }
@@ -159,5 +163,5 @@ template <int kBits>
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-}  // inline namespace isa_avx2
+}  // namespace isa_avx2
 }  // namespace zoetrope

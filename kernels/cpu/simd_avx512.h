@@ -1,8 +1,8 @@
 // The lanes of simd.h as one AVX-512 register. Included by simd.h only, which says what each operation means.
 #pragma once
 
-// gcc 12 takes its own "undefined" register, which the masks of these intrinsics never let through, for a mistake of the
-// file that uses them. Off for the rest of the file: the warning is raised where the functions are inlined.
+// gcc 12 takes its own "undefined" register, which the masks of these intrinsics never let through, for a mistake of
+// the file that uses them. Off for the rest of the file: the warning is raised where the functions are inlined.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -85,14 +85,16 @@ namespace lanes {
 }
 [[gnu::always_inline]] inline Mask16 is_nan(F32x16 a) { return {_mm512_cmp_ps_mask(a.all, a.all, _CMP_UNORD_Q)}; }
 [[gnu::always_inline]] inline Mask16 first_lanes(int n) { return {lanes::first(n)}; }
-[[gnu::always_inline]] inline bool any(Mask16 mask) { return mask.all != 0; }
+[[gnu::always_inline]] inline std::uint32_t mask_bits(Mask16 mask) { return mask.all; }
 [[gnu::always_inline]] inline F32x16 select(Mask16 mask, F32x16 a, F32x16 b) {
   return {_mm512_mask_blend_ps(mask.all, b.all, a.all)};
 }
 
 [[gnu::always_inline]] inline U32x16 bits(F32x16 v) { return {_mm512_castps_si512(v.all)}; }
 [[gnu::always_inline]] inline F32x16 floats(U32x16 v) { return {_mm512_castsi512_ps(v.all)}; }
-[[gnu::always_inline]] inline U32x16 broadcast_bits(std::uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+[[gnu::always_inline]] inline U32x16 broadcast_bits(std::uint32_t x) {
+  return {_mm512_set1_epi32(static_cast<int>(x))};
+}
 [[gnu::always_inline]] inline U32x16 add(U32x16 a, U32x16 b) { return {_mm512_add_epi32(a.all, b.all)}; }
 [[gnu::always_inline]] inline U32x16 sub(U32x16 a, U32x16 b) { return {_mm512_sub_epi32(a.all, b.all)}; }
 [[gnu::always_inline]] inline U32x16 bit_and(U32x16 a, U32x16 b) { return {_mm512_and_si512(a.all, b.all)}; }
@@ -120,5 +122,5 @@ template <int kBits>
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-}  // inline namespace isa_avx512
+}  // namespace isa_avx512
 }  // namespace zoetrope

@@ -1,6 +1,6 @@
 // exp2, exp, tanh, erf and the activations made of them: one polynomial each, the same operations in the same order in
-// every body (docs/one-answer.md rule 0). Coefficients are minimax fits, rounded to fp32; the errors stated were measured
-// against long double by tests/kernels/simd_test.cc, which fails when they grow.
+// every body (docs/one-answer.md rule 0). Coefficients are minimax fits, rounded to fp32; the errors stated were
+// measured against long double by tests/kernels/simd_test.cc, which fails when they grow.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -13,7 +13,8 @@ namespace math {
 // Adding 1.5 * 2^23 leaves the integer nearest to x (ties to even) in the low bits of the sum; |x| < 2^22.
 inline constexpr float kIntegerShift = 12582912.0f;
 
-// p * 2^n for n in the low bits of `shifted`: added to the exponent. p 2^n must be a normal number, or 2^128 (infinity).
+// p * 2^n for n in the low bits of `shifted`: added to the exponent. p 2^n must be a normal number, or 2^128
+// (infinity).
 [[gnu::always_inline]] inline F32x16 scale_by_power(F32x16 p, F32x16 shifted) {
   return floats(add(bits(p), shift_left<23>(bits(shifted))));
 }
@@ -71,8 +72,8 @@ inline constexpr float kIntegerShift = 12582912.0f;
   return select(less(a, broadcast(0.625f)), small, copy_sign(large, x));
 }
 
-// |x| < 1: x + x P(x^2), P of degree 6. Else 1 - 2^Q(|x|) with the sign of x, Q of degree 7 fitted to log2(1 - erf) on [1, 4];
-// |x| >= 4 is 1. Error <= 1e-7.
+// |x| < 1: x + x P(x^2), P of degree 6. Else 1 - 2^Q(|x|) with the sign of x, Q of degree 7 fitted to log2(1 - erf) on
+// [1, 4]; |x| >= 4 is 1. Error <= 1e-7.
 [[gnu::always_inline]] inline F32x16 erf(F32x16 x) {
   const F32x16 s = mul(x, x);
   F32x16 p = broadcast(0x1.496a42p-14f);
@@ -111,5 +112,5 @@ inline constexpr float kIntegerShift = 12582912.0f;
   return mul(mul(broadcast(0.5f), x), add(broadcast(1.0f), erf(mul(x, broadcast(0x1.6a09e6p-1f)))));
 }
 
-}  // inline namespace ZOETROPE_ISA
+}  // namespace ZOETROPE_ISA
 }  // namespace zoetrope

@@ -66,7 +66,8 @@ template <typename Result, typename Function>
 [[gnu::always_inline]] inline F32x16 zero() { return broadcast(0.0f); }
 
 [[gnu::always_inline]] inline F32x16 load_bf16_first(const std::uint16_t* p, int n) {
-  return lanes::each<F32x16>([=](int i) { return i < n ? lanes::float_of(static_cast<std::uint32_t>(p[i]) << 16) : 0.0f; });
+  return lanes::each<F32x16>(
+      [=](int i) { return i < n ? lanes::float_of(static_cast<std::uint32_t>(p[i]) << 16) : 0.0f; });
 }
 [[gnu::always_inline]] inline F32x16 load_bf16(const std::uint16_t* p) { return load_bf16_first(p, 16); }
 [[gnu::always_inline]] inline void store_bf16_first(std::uint16_t* p, F32x16 v, int n) {
@@ -116,12 +117,12 @@ template <typename Result, typename Function>
 [[gnu::always_inline]] inline Mask16 first_lanes(int n) {
   return lanes::each<Mask16>([=](int i) { return lanes::set_if(i < n); });
 }
-[[gnu::always_inline]] inline bool any(Mask16 mask) {
+[[gnu::always_inline]] inline std::uint32_t mask_bits(Mask16 mask) {
   std::uint32_t all = 0;
-  for (const std::uint32_t lane : mask.lane) {
-    all |= lane;
+  for (int i = 0; i < 16; ++i) {
+    all |= (mask.lane[i] & 1U) << i;
   }
-  return all != 0;
+  return all;
 }
 
 [[gnu::always_inline]] inline U32x16 bits(F32x16 v) { return std::bit_cast<U32x16>(v); }
@@ -175,5 +176,5 @@ template <int kBits>
   return v.lane[0];
 }
 
-}  // inline namespace isa_portable
+}  // namespace isa_portable
 }  // namespace zoetrope
