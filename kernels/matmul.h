@@ -31,10 +31,13 @@ struct PackedMatrix {
   int slices = 1;           // canonical slices held here; k % slices == 0; a power of two
   const std::byte* data = nullptr;    // packed_bytes() bytes, 64-byte aligned
   const float* scales = nullptr;      // FP8: [slice][panel][k block of 128][2 halves of 16 outputs], else null
+  std::int64_t input_origin = 0;      // FP8: StoredMatrix::input_origin, from which blocks of k are counted
 };
 
 std::size_t packed_bytes(WeightType type, PanelOrder order, std::int64_t n, std::int64_t k, int slices);
 std::size_t packed_scales(WeightType type, std::int64_t n, std::int64_t k, int slices);  // floats, 0 for bf16
+// Blocks of 128 inputs that one slice may touch, wherever it begins: the third dimension of PackedMatrix::scales.
+std::int64_t scale_blocks(std::int64_t slice_inputs);
 
 // Where weights come from, as a checkpoint stores them.
 struct StoredMatrix {
@@ -53,6 +56,8 @@ struct StoredMatrix {
   std::int64_t input_origin = 0;
 };
 
+// An FP8 NaN (0x7f, 0xff) stays a NaN in every product. Refused at start-up: FP8 whose block boundary cuts a k pair or a
+// half panel of 16 outputs (shards must begin at even inputs and at multiples of 16 outputs).
 // Packs outputs [0, n) and inputs [0, k) of `stored` into `data` (and `scales`) and returns the view.
 // kGated: gate outputs are [0, n/2) of `stored`, ups [n/2, n) shifted by `up_offset` outputs (up_offset = distance, in
 // outputs of the stored matrix, from the first gate to the first up; stored.data points at the first gate).

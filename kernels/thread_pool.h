@@ -1,5 +1,5 @@
 // A team of threads that draws numbered pieces of work from one counter. The calling thread is a member of the team.
-// Every member sets its floating-point environment (fp_environment.h). Waiting members spin a bounded time, then sleep.
+// Every member sets its floating-point environment (below). Waiting members spin a bounded time, then sleep.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,7 @@ class ThreadPool {
  private:
   using Call = void (*)(void* context, std::int64_t piece, int member);
   void run(std::int64_t pieces, Call call, void* context);
+  void stop();
 
   struct State;
   std::unique_ptr<State> state_;

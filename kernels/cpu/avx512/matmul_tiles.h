@@ -1,0 +1,40 @@
+// How AVX-512 multiplies: tiles of 12 x 32 sums, one register of 16 sums each, 24 of 32 registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/fp8.h"
+#include "kernels/cpu/matmul_panel.h"
+
+namespace zoetrope {
+inline namespace ZOETROPE_ISA {
+
+// 64 e4m3 codes to bf16 by two byte tables of 128 entries and the sign.
+[[gnu::always_inline]] inline void widen_row_fp8(const std::uint8_t* from, const __m512i* low, const __m512i* high,
+                                                 std::uint32_t* to) {
+  // unpack works in quarters of 128 bits: the quarters of the two halves of the result are put together before, so that
+  // codes 0-31 and 32-63 come out in order.
+  const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m512i codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(from));
+  const __m512i l = _mm512_permutex2var_epi8(low[0], codes, low[1]);  // bit 7 of the index is ignored
+  __m512i h = _mm512_permutex2var_epi8(high[0], codes, high[1]);
+  h = _mm512_ternarylogic_epi32(h, codes, _mm512_set1_epi8(-0x80), 0xf8);  // h | (codes & sign)
+  _mm512_storeu_si512(to, _mm512_unpacklo_epi8(l, h));
+  _mm512_storeu_si512(to + 16, _mm512_unpackhi_epi8(l, h));
+}
+
+inline void widen_all_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
+  alignas(64) std::uint8_t bytes[2][128];
+  for (int code = 0; code < 128; ++code) {
+    bytes[0][code] = static_cast<std::uint8_t>(kE4m3Table.bf16[code] & 0xff);
+    bytes[1][code] = static_cast<std::uint8_t>(kE4m3Table.bf16[code] >> 8);
+  }
+  const __m512i low[2] = {_mm512_load_si512(bytes[0]), _mm512_load_si512(bytes[0] + 64)};
+  const __m512i high[2] = {_mm512_load_si512(bytes[1]), _mm512_load_si512(bytes[1] + 64)};
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    widen_row_fp8(from + pair * 64, low, high, to + pair * 32);
+  }
+}
+
+}  // inline namespace ZOETROPE_ISA
+}  // namespace zoetrope

@@ -1,0 +1,30 @@
+// Matrix products in plain C++, for CPUs without AVX2.
+#include "kernels/cpu/fp8.h"
+#include "kernels/cpu/matmul_panel.h"
+
+namespace zoetrope {
+namespace {
+
+struct PortableTiles {
+  static constexpr int kTileRows = 2;
+  static constexpr bool kPairs = false;
+  static constexpr FmaTable<kTileRows, 0> kTable = make_fma_table<kTileRows, 0>();
+
+  static int vectors(int) { return 1; }
+  static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
+  static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
+    for (std::int64_t i = 0; i < pairs * kPanelColumns; ++i) {
+      to[i] = kE4m3Table.bf16[from[2 * i]] | static_cast<std::uint32_t>(kE4m3Table.bf16[from[2 * i + 1]]) << 16;
+    }
+  }
+};
+
+}  // namespace
+
+const MatmulBody& matmul_body_portable() {
+  static constexpr MatmulBody kBody{PortableTiles::kTileRows, PortableTiles::kPairs, pack_tile_of<PortableTiles>,
+                                    panel_of<PortableTiles>};
+  return kBody;
+}
+
+}  // namespace zoetrope
