@@ -1,0 +1,37 @@
+// A decoded frame -> RGB as the reference's film reader converts it, turned and resized. Used inside this folder only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/media/picture.h"
+#include "runtime/media/resize.h"
+
+struct AVFrame;
+struct SwsContext;
+
+namespace zoetrope {
+
+class FramePicture {
+ public:
+  FramePicture(int height, int width, int orientation);  // of the result; orientation.h
+  ~FramePicture();
+  FramePicture(const FramePicture&) = delete;
+  FramePicture& operator=(const FramePicture&) = delete;
+
+  // Writes [height, width, 3]. Returns what is wrong with the frame, or "".
+  std::string write(const AVFrame& frame, std::span<std::uint8_t> rgb);
+
+ private:
+  int height_, width_, orientation_;
+  SwsContext* converter_ = nullptr;
+  std::uint8_t* rows_ = nullptr;  // RGB at the film's own size, rows aligned for the converter
+  std::size_t rows_bytes_ = 0;
+  std::optional<Resizer> resizer_;
+};
+
+}  // namespace zoetrope

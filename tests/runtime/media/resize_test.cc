@@ -1,0 +1,93 @@
+#include "runtime/media/resize.h"
+
+#include <random>
+
+#include "runtime/media/source.h"
+#include "runtime/media/still.h"
+#include "tests/runtime/media/media_folder.h"
+#include "tests/safetensors_file.h"
+
+namespace zoetrope {
+namespace {
+
+using namespace zoetrope::test;
+
+TEST(Resize, EqualsTheReferenceOnEveryRecordedShape) {
+  const SafetensorsFile golden(preprocess("resize.safetensors"));
+  const json::Value rows = rows_of("resize.json");
+  ASSERT_GE(rows.as_array().size(), 40U);
+  for (const json::Value& row : rows.as_array()) {
+    const std::string k = std::to_string(row.at("index").to_number<int>());
+    const auto& from = golden.shape("in." + k);
+    const auto& to = golden.shape("out." + k);
+    const Picture in = from_planes(golden.data<std::uint8_t>("in." + k), static_cast<int>(from[1]), static_cast<int>(from[2]));
+    const Picture expected = from_planes(golden.data<std::uint8_t>("out." + k), static_cast<int>(to[1]), static_cast<int>(to[2]));
+    Picture out;
+    resize_bicubic(in, expected.height, expected.width, out);
+    expect_same(out, expected, "row " + k);
+  }
+}
+
+TEST(Resize, BothInstructionSetsGiveTheSameBits) {
+  if (!detail::avx2_present()) {
+    GTEST_LOG_(INFO) << "no AVX2 here: the second column of this comparison is the first one";
+  }
+  std::mt19937 random(7);
+  for (const auto& [in, out] : std::vector<std::pair<int, int>>{{1, 32}, {5, 96}, {33, 32}, {97, 32}, {640, 416}, {1000, 31}, {1920, 32}, {64, 65}}) {
+    const ResizeAxis axis(in, out);
+    std::vector<std::uint8_t> line(static_cast<std::size_t>(in) * 3 + 16 + 3 * static_cast<std::size_t>(axis.taps));
+    for (auto& v : line) {
+      v = (random() & 1) != 0 ? 255 : 0;
+    }
+    std::vector<std::uint8_t> plain(static_cast<std::size_t>(out) * 3);
+    auto fast = plain;
+    detail::resize_row_plain(axis, line.data(), plain.data());
+    (detail::avx2_present() ? detail::resize_row_avx2 : detail::resize_row_plain)(axis, line.data(), fast.data());
+    EXPECT_EQ(plain, fast) << in << " -> " << out;
+    const std::size_t row_bytes = 3 * 29;
+    std::vector<std::uint8_t> rows(static_cast<std::size_t>(in) * row_bytes);
+    for (auto& v : rows) {
+      v = static_cast<std::uint8_t>(random());
+    }
+    for (int y = 0; y < out; ++y) {
+      std::vector<std::uint8_t> a(row_bytes), b(row_bytes);
+      detail::resize_column_plain(axis, y, rows.data(), row_bytes, a.data());
+      (detail::avx2_present() ? detail::resize_column_avx2 : detail::resize_column_plain)(axis, y, rows.data(), row_bytes, b.data());
+      ASSERT_EQ(a, b) << in << " -> " << out << " row " << y;
+    }
+  }
+}
+
+// The weights of the reference document's appendix A.
+TEST(Resize, KnownWeights) {
+  const ResizeAxis up(4, 8);
+  EXPECT_EQ(up.first[3], 0);
+  ASSERT_EQ(up.count[3], 4);
+  const double scale = 1 << up.shift;
+  const std::vector<double> expected = {-0.0703125, 0.8671875, 0.2265625, -0.0234375};
+  for (std::size_t j = 0; j < 4; ++j) {
+    EXPECT_NEAR(up.weight[3 * static_cast<std::size_t>(up.taps) + j] / scale, expected[j], 0.5 / scale);
+  }
+  const ResizeAxis down(100, 32);
+  EXPECT_EQ(down.first[5], 11);
+  EXPECT_EQ(down.count[5], 12);
+}
+
+TEST(Resize, ReadsRowsWithPadding) {
+  Picture in = Picture::blank(40, 50);
+  for (std::size_t i = 0; i < in.rgb.size(); ++i) {
+    in.rgb[i] = static_cast<std::uint8_t>(i * 31);
+  }
+  std::vector<std::uint8_t> padded(40 * 192, 77);
+  for (std::size_t y = 0; y < 40; ++y) {
+    std::copy_n(in.rgb.begin() + static_cast<std::ptrdiff_t>(y * 150), 150, padded.begin() + static_cast<std::ptrdiff_t>(y * 192));
+  }
+  Picture expected;
+  resize_bicubic(in, 32, 64, expected);
+  Picture out = Picture::blank(32, 64);
+  Resizer(40, 50, 32, 64).apply(padded.data(), 192, out.rgb);
+  expect_same(out, expected, "padded rows");
+}
+
+}  // namespace
+}  // namespace zoetrope
