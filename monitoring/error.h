@@ -5,8 +5,10 @@
 // A handler catches exactly its radius (a batch line catches kRequest) and lets larger ones pass.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace zoetrope {
 
@@ -43,7 +45,8 @@ class UsageError : public std::runtime_error {
 
 [[noreturn]] void refuse(Radius radius, Complaint complaint);
 
-// Text safe to print in a one-line message: control characters escaped, at most `characters_max` characters kept.
+// Text safe to print in a one-line message: control characters and bytes that are not UTF-8 escaped, at most
+// `characters_max` characters kept.
 std::string quoted(std::string_view text, std::size_t characters_max = 80);
 
 }  // namespace zoetrope

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 
@@ -35,17 +36,24 @@ spdlog::level::level_enum spdlog_level(Level level) {
   return spdlog::level::err;
 }
 
-// A value with spaces or quotes is quoted, so that a line can be split again.
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+// A value with spaces, quotes or control characters is quoted, so that an event is one line that can be split again.
 std::string shown(const std::string& value) {
-  if (value.find_first_of(" \"=\n\t") == std::string::npos && !value.empty()) {
+  if (!value.empty() && value.find_first_of(" \"=\\") == std::string::npos &&
+      std::none_of(value.begin(), value.end(), is_control)) {
     return value;
   }
   std::string out = "\"";
   for (const char c : value) {
+    if (is_control(c)) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+      continue;
+    }
     if (c == '"' || c == '\\') {
       out += '\\';
     }
-    out += c == '\n' ? ' ' : c;
+    out += c;
   }
   return out + "\"";
 }

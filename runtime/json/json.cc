@@ -2,15 +2,26 @@
 
 #include <fmt/format.h>
 
+#include <clocale>
+#include <cstdlib>
+
+#include <algorithm>
 #include <boost/json/basic_parser_impl.hpp>
 #include <cmath>
 #include <fstream>
+#include <utility>
 #include <vector>
 
 namespace zoetrope::json {
 namespace {
 
 constexpr std::size_t kDepthMax = 64;
+
+// The nearest double, with a decimal point whatever the process's locale says.
+double exactly(const std::string& digits) {
+  static const locale_t locale = newlocale(LC_ALL_MASK, "C", nullptr);
+  return strtod_l(digits.c_str(), nullptr, locale);
+}
 
 // Builds the value by hand so that what Boost.JSON lets pass can be refused where it stands.
 struct Builder {
@@ -94,17 +105,18 @@ struct Builder {
     text.clear();
     return put(Value(number));
   }
-  bool on_double(double number, string_view part, error_code& ec) {
+  bool on_double(double, string_view part, error_code& ec) {
     text.append(part);
     const std::string digits = std::exchange(text, {});
+    // The parser's own conversion may be off by one unit in the last place, or by everything beside the range's ends.
+    const double number = exactly(digits);
     if (!std::isfinite(number)) {
-      return stop(ec, fmt::format("the number {} is larger than a double can hold", quoted(digits, 40)));
+      return stop(ec, fmt::format("the number {} is larger than a double can hold", zoetrope::quoted(digits, 40)));
     }
     if (digits.find_first_of(".eE") == std::string::npos) {
-      return stop(ec, fmt::format("the integer {} does not fit in 64 bits", quoted(digits, 40)));
+      return stop(ec, fmt::format("the integer {} does not fit in 64 bits", zoetrope::quoted(digits, 40)));
     }
-    // The parser's own conversion may be off by one unit in the last place; strtod rounds correctly.
-    return put(Value(std::strtod(digits.c_str(), nullptr)));
+    return put(Value(number));
   }
   bool on_bool(bool value, error_code&) { return put(Value(value)); }
   bool on_null(error_code&) { return put(Value(nullptr)); }
@@ -128,7 +140,7 @@ Value parse(std::string_view text, const Source& source) {
   if (ec) {
     why = parser.handler().complaint.empty() ? ec.message() : parser.handler().complaint;
   } else if (end < text.size()) {
-    why = fmt::format("{} after the end of the value", quoted(text.substr(end), 20));
+    why = fmt::format("{} after the end of the value", zoetrope::quoted(text.substr(end), 20));
   } else {
     return std::move(parser.handler().root);
   }
@@ -145,7 +157,10 @@ Value parse_file(const std::filesystem::path& file, Radius radius, std::size_t b
     zoetrope::refuse(radius, {file.string(), std::filesystem::exists(file, ec) ? "something that is no regular file" : "no such file",
                               "a JSON file", "check the path"});
   }
-  const auto size = std::filesystem::file_size(file);
+  const auto size = std::filesystem::file_size(file, ec);
+  if (ec) {
+    zoetrope::refuse(radius, {file.string(), ec.message(), "a readable file", "check its permissions"});
+  }
   if (size > bytes_max) {
     zoetrope::refuse(radius, {file.string(), fmt::format("{} bytes", size), fmt::format("at most {} bytes of JSON", bytes_max),
                               "check that this is the right file"});
@@ -172,7 +187,7 @@ std::string described(const Value& value) {
     case boost::json::kind::double_:
       return fmt::format("the number {}", value.get_double());
     case boost::json::kind::string:
-      return fmt::format("the text {}", quoted(std::string_view(value.get_string()), 40));
+      return fmt::format("the text {}", zoetrope::quoted(std::string_view(value.get_string()), 40));
     case boost::json::kind::array:
       return fmt::format("a list of {}", value.get_array().size());
     case boost::json::kind::object:
