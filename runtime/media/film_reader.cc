@@ -8,8 +8,8 @@ extern "C" {
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
+#include <set>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
@@ -22,6 +22,7 @@ namespace {
 
 // Packets to pass over before the container's index is asked; below, reading on is cheaper and needs no trust.
 constexpr std::int64_t kSeekPackets = 600;
+constexpr std::size_t kDamageMax = 4096;
 
 }  // namespace
 
@@ -61,7 +62,7 @@ class FilmReader::Run {
     }
     for (;;) {
       while (decoder_->receive(*frame_)) {
-        note_damage(delivered_);
+        note_damage();
         if (delivered_++ == index) {
           return true;
         }
@@ -108,7 +109,7 @@ class FilmReader::Run {
     passed_before_ = index + 1;
     for (;;) {
       while (decoder_->receive(*frame_)) {
-        note_damage(index_of(frame_->pts));
+        note_damage();
         if (frame_->pts == wanted) {
           return true;
         }
@@ -138,7 +139,7 @@ class FilmReader::Run {
     const bool needed = all_needed || std::binary_search(settings_.expected.begin(), settings_.expected.end(), number);
     // What a container's edit list hides is decoded, as others may refer to it, and never comes out.
     if (packet_->size > 0 && !decoder_->send(packet_.get(), needed)) {
-      damaged_ = std::min(damaged_, number);
+      add_damage(packet_->pts);
     }
     if (std::string complaint = decoder_->take_complaint(); !complaint.empty()) {
       complaint_ = std::move(complaint);
@@ -146,24 +147,30 @@ class FilmReader::Run {
     return true;
   }
 
-  void note_damage(std::int64_t number) {
+  void note_damage() {
     if ((frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0 || frame_->decode_error_flags != 0) {
-      damaged_ = std::min(damaged_, number);
+      add_damage(frame_->pts);
+    }
+  }
+
+  // Pictures that are not in the table (a torn start) were never promised.
+  void add_damage(std::int64_t pts) {
+    const std::int64_t number = table_.counted ? delivered_ : index_of(pts);
+    const bool promised = number < static_cast<std::int64_t>(table_.frames.size()) && (table_.counted || pts_of(number) == pts);
+    if (promised && damaged_.size() < kDamageMax) {
+      damaged_.insert(number);
     }
   }
 
   // Damage spreads until the next proven start.
   void check_damage(std::int64_t index) {
-    if (damaged_ > index) {
-      return;
-    }
     const AccessPoint* point = point_for(index);
-    if (point != nullptr && point->frame > damaged_) {
-      damaged_ = std::numeric_limits<std::int64_t>::max();
+    damaged_.erase(damaged_.begin(), damaged_.lower_bound(point == nullptr ? 0 : point->frame));
+    if (damaged_.empty() || *damaged_.begin() > index) {
       return;
     }
     const std::string reason = complaint_.empty() ? "" : " (" + complaint_ + ")";
-    refuse_frame(index, damaged_ == index ? "damaged data" + reason : fmt::format("damaged data since frame {}{}", damaged_, reason));
+    refuse_frame(index, damaged_.contains(index) ? "damaged data" + reason : fmt::format("damaged data since frame {}{}", *damaged_.begin(), reason));
   }
 
   void deliver(std::int64_t index) {
@@ -198,7 +205,7 @@ class FilmReader::Run {
     delivered_ = 0;
     passed_before_ = 0;
     drained_ = false;
-    damaged_ = std::numeric_limits<std::int64_t>::max();
+    damaged_.clear();
     complaint_.clear();
     ++counts.restarts;
   }
@@ -216,7 +223,7 @@ class FilmReader::Run {
     }
     decoder_->flush();
     drained_ = false;
-    damaged_ = std::numeric_limits<std::int64_t>::max();
+    damaged_.clear();
     ++counts.jumps;
     ++place_;
     ++counts.packets_decoded;
@@ -281,7 +288,7 @@ class FilmReader::Run {
   std::int64_t passed_before_ = 0;  // frames below this were delivered or can no longer come
   bool drained_ = false;
   bool skip_unneeded_ = false;
-  std::int64_t damaged_ = std::numeric_limits<std::int64_t>::max();  // first damaged frame since the last proven start
+  std::set<std::int64_t> damaged_;  // frames whose data the decoder could not follow
   std::string complaint_;
   std::int64_t held_index_ = -1;
   std::vector<std::uint8_t> held_;  // the frame read last
