@@ -19,8 +19,8 @@ constexpr int kProgressSteps = 100;
 
 std::size_t element_bytes(WeightType type) { return type == WeightType::kBf16 ? 2 : 1; }
 
-PackedMatrix view_of(WeightType type, PanelOrder order, std::int64_t n, std::int64_t k, int slices) {
-  return {.type = type, .order = order, .n = n, .k = k, .slices = slices};
+PackedMatrix view_of(const StoredMatrix& stored, PanelOrder order, std::int64_t n, std::int64_t k, int slices) {
+  return {.type = stored.type, .order = order, .n = n, .k = k, .slices = slices, .input_origin = stored.input_origin};
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ void WeightPacker::note_matrix(PackedMatrix& target, Home home, std::int64_t pan
 
 void WeightPacker::plain(PackedMatrix& target, Home home, const StoredMatrix& stored, std::int64_t n, std::int64_t k,
                          int slices) {
-  target = view_of(stored.type, PanelOrder::kPlain, n, k, slices);
+  target = view_of(stored, PanelOrder::kPlain, n, k, slices);
   const std::int64_t slice_k = div_exact<std::int64_t>(k, slices);
   note_matrix(target, home, div_ceil(n, kPanelOutputs),
               [=](int slice, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
@@ -101,7 +101,7 @@ void WeightPacker::stacked(PackedMatrix& target, Home home, std::span<const Part
     placed.push_back({part, panels});
     panels += div_ceil(part.n, kPanelOutputs);
   }
-  target = view_of(parts.front().stored.type, PanelOrder::kPlain, panels * kPanelOutputs, k, 1);
+  target = view_of(parts.front().stored, PanelOrder::kPlain, panels * kPanelOutputs, k, 1);
   note_matrix(target, home, panels,
               [=, type = target.type](int, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 for (std::int64_t panel = first; panel < first + count; ++panel) {
@@ -117,7 +117,7 @@ void WeightPacker::stacked(PackedMatrix& target, Home home, std::span<const Part
 
 void WeightPacker::gated(PackedMatrix& target, Home home, const StoredMatrix& gate, const StoredMatrix& up, std::int64_t half,
                          std::int64_t k) {
-  target = view_of(gate.type, PanelOrder::kGated, 2 * half, k, 1);
+  target = view_of(gate, PanelOrder::kGated, 2 * half, k, 1);
   note_matrix(target, home, div_ceil(half, kGatedHalf),
               [=](int, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 const std::int64_t output = first * kGatedHalf;
@@ -128,7 +128,7 @@ void WeightPacker::gated(PackedMatrix& target, Home home, const StoredMatrix& ga
 
 void WeightPacker::gated_joined(PackedMatrix& target, Home home, const StoredMatrix& stored, std::int64_t half,
                                 std::int64_t k, std::int64_t up_offset) {
-  target = view_of(stored.type, PanelOrder::kGated, 2 * half, k, 1);
+  target = view_of(stored, PanelOrder::kGated, 2 * half, k, 1);
   note_matrix(target, home, div_ceil(half, kGatedHalf),
               [=](int, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 const std::int64_t output = first * kGatedHalf;
