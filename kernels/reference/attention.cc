@@ -3,20 +3,13 @@
 #include <cmath>
 
 #include "kernels/bodies/attention_body.h"
-#include "kernels/cpu/simd.h"
-#include "kernels/cpu/simd_math.h"
+#include "kernels/reference/elementary.h"
 #include "kernels/tensor.h"
 
 namespace zoetrope {
 namespace {
 
 constexpr int kPositions = 256;
-
-float exp2_of(float x) {
-  float lanes_of[kPanelLanes];
-  store(lanes_of, exp2(broadcast(x)));
-  return lanes_of[0];
-}
 
 // Element (lane, step) of packed panels of `steps` steps: bodies/attention_body.h.
 float packed(const std::byte* panels, bool bf16, int lane, int step, int steps) {
@@ -59,11 +52,11 @@ void visit_row(const PageVisit& visit, int r) {
     m = s[j] > m ? s[j] : m;
   }
   m += 0.0F;  // a maximum of zero is +0
-  const float factor = exp2_of(visit.m[r] - m);
+  const float factor = reference::exp2(visit.m[r] - m);
 
   float lanes_of[kPanelLanes] = {};
   for (int j = 0; j < visible; ++j) {
-    const float p = exp2_of(s[j] - m);
+    const float p = reference::exp2(s[j] - m);
     lanes_of[j % kPanelLanes] += p;
     s[j] = visit.bf16 ? round_bf16(p) : p;
   }
@@ -89,8 +82,8 @@ void visit_page(const PageVisit& visit) {
 
 void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {
   const float m = *a.m > *b.m ? *a.m : *b.m;
-  const float factor_a = exp2_of(*a.m - m);
-  const float factor_b = exp2_of(*b.m - m);
+  const float factor_a = reference::exp2(*a.m - m);
+  const float factor_b = reference::exp2(*b.m - m);
   *a.m = m;
   *a.l = std::fma(*b.l, factor_b, *a.l * factor_a);
   for (int d = 0; d < head_dim; ++d) {
