@@ -35,7 +35,7 @@ std::string describe(const ModelConfig& config) {
   out += fmt::format("text          {} layers of {}, heads {} / {} of {}, {}, vocabulary {}\n", text.layers,
                      text.hidden, text.heads, text.kv_heads, text.head_dim, feed_forward, text.vocabulary);
   out += fmt::format("positions     {}, theta {}, {}\n", text.positions_max, text.rope.theta, rope);
-  out += fmt::format("vision        {} blocks of {}, {} heads of {}, {}, table {} x {}, DeepStack after {}\n",
+  out += fmt::format("vision        {} blocks of {}, heads {} of {}, MLP {}, table {} x {}, DeepStack after {}\n",
                      vision.depth, vision.hidden, vision.heads, vision.head_dim(), vision.intermediate,
                      vision.position_grid, vision.position_grid, fmt::join(vision.deepstack, ", "));
   return out;
