@@ -253,13 +253,14 @@ class FilmReader::Run {
     const std::int64_t stamp = point.dts != AV_NOPTS_VALUE ? point.dts : point.pts;
     if (point.offset_bytes >= 0 && input_->seek(stamp)) {
       while (input_->next(*packet_)) {
-        if (packet_->pts == point.pts && packet_->dts == point.dts && packet_->pos == point.offset_bytes) {
+        // Same place in the file and same time: the same packet. Its dts may be unknown right after a seek.
+        if (packet_->pts == point.pts && packet_->pos == point.offset_bytes) {
           place_ = point.packet;
           ++counts.seeks;
           return true;
         }
         ++counts.packets_passed;
-        if (packet_->dts == AV_NOPTS_VALUE || packet_->dts >= stamp) {
+        if (packet_->pos < 0 || packet_->pos >= point.offset_bytes) {
           break;
         }
       }

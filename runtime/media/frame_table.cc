@@ -28,6 +28,7 @@ constexpr double kGapSecondsMax = 24 * 3600.0;    // between two frames; more is
 constexpr std::int64_t kAccessSpacing = 12;       // packets between two access points that are worth remembering
 constexpr std::int64_t kHeadPacketsMax = 300;     // decoded to learn which pictures of a torn start come out
 constexpr double kFpsMax = 10000;
+constexpr double kFpsBelievable = 0.1;            // of a header whose film has a broken clock
 
 struct Shown {
   std::int64_t pts;
@@ -159,7 +160,7 @@ double seconds_between(std::int64_t from, std::int64_t to, AVRational unit) {
 
 // True times since the first frame from stamps (in order); steps that cannot be true are replaced by one frame at `fps`.
 void write_times(FrameTable& table, std::span<const std::int64_t> stamps, AVRational unit, double fps) {
-  const double step = 1 / (fps > 0 ? fps : 24);
+  const double step = 1 / (fps > kFpsBelievable ? fps : 24);
   double shift = 0;  // seconds added because of replaced steps
   std::int64_t repaired = 0;
   for (std::size_t i = 0; i < stamps.size(); ++i) {

@@ -147,6 +147,8 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{.file = "interlaced.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:tff=1:bframes=2", .jumps = true},
         Kind{.file = "vfr.mkv", .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3", .filter = "select='not(mod(n,5))+between(n,40,60)'", .jumps = true, .variable = true, .frames = 70},
         Kind{.file = "vfr.mp4", .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3", .filter = "select='not(mod(n,5))+between(n,40,60)'", .jumps = true, .variable = true, .frames = 70},
+        Kind{.file = "bt709.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -bsf:v h264_metadata=colour_primaries=1:transfer_characteristics=1:matrix_coefficients=1 -x264-params keyint=12:min-keyint=12:scenecut=0", .jumps = true},
+        Kind{.file = "full444.mkv", .coding = "-c:v libx264 -preset veryfast -threads 1 -pix_fmt yuvj444p -x264-params keyint=12:min-keyint=12:scenecut=0", .jumps = true},
         Kind{.file = "bare.h264", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:bframes=3", .counted = true},
         Kind{.file = "hevc-closed.mp4", .coding = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=0:bframes=3", .jumps = true},
         Kind{.file = "hevc-open.mkv", .coding = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-adapt=0", .jumps = true},
