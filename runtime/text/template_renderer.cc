@@ -75,6 +75,37 @@ std::string printed(const json::Value& value, const std::string& where) {
   }
 }
 
+// An assistant's turn as the model generated it: the tags that a model writes itself (thoughts, tool calls) are its control
+// tokens again. Nothing that ends a turn or opens a medium is among them, and no other role's text is read this way.
+Passage as_generated(const Passage& content) {
+  Passage out;
+  for (const Piece& piece : content.pieces()) {
+    if (piece.kind != Piece::Kind::kText) {
+      Passage single;
+      piece.kind == Piece::Kind::kControl ? single.control(piece.text) : single.media(piece.kind, piece.item);
+      out.append(single);
+      continue;
+    }
+    std::string_view rest = piece.text;
+    while (!rest.empty()) {
+      std::size_t at = rest.size();
+      std::string_view found;
+      for (const std::string_view tag : {kThink, kThinkEnd, kCall, kCallEnd}) {
+        if (const std::size_t first = rest.find(tag); first < at) {
+          at = first;
+          found = tag;
+        }
+      }
+      out.text(rest.substr(0, at));
+      if (!found.empty()) {
+        out.control(found);
+      }
+      rest.remove_prefix(at + found.size());
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 TemplateRenderer::TemplateRenderer(Edition edition, bool add_vision_id, const json::Array& messages)
@@ -217,7 +248,7 @@ void TemplateRenderer::instruct_message(std::size_t k) {
   } else if (role(k) == "assistant") {
     out_.control(kStart);
     out_.text("assistant\n");
-    out_.append(content(k, Vision::kIgnore, false));
+    out_.append(as_generated(content(k, Vision::kIgnore, false)));
     tool_calls(k, is_truthy(member(messages_[k], "content")));
     out_.control(kEnd);
     out_.text("\n");
@@ -281,9 +312,9 @@ void TemplateRenderer::thinking_answer(std::size_t k, Passage content) {
     out_.text("\n");
     out_.control(kThinkEnd);
     out_.text("\n\n");
-    out_.append(content.without_leading('\n'));
+    out_.append(as_generated(content.without_leading('\n')));
   } else {
-    out_.append(content);
+    out_.append(as_generated(content));
   }
   tool_calls(k, !content.empty());
   out_.control(kEnd);
