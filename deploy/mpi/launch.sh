@@ -6,4 +6,6 @@ ranks=$1
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# Read by programs built with the address sanitizer only.
+export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$here/openmpi-lsan.supp:print_suppressions=0}
 exec mpirun --tune "$here/openmpi.conf" --oversubscribe --bind-to none -n "$ranks" "$@"

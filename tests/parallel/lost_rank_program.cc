@@ -1,0 +1,53 @@
+// A job that exchanges until something happens to it: lost_rank_program MODE DEADLINE_MS. Modes:
+//   loop       barriers for ever; the test kills or stops a rank
+//   fail-one   rank 1 fails after a while
+//   fail-all   every rank fails at the same moment, with the same message
+//   abort-one  rank 1 tells the others to stop, then goes on
+//   end        ends well
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "parallel/collectives.h"
+#include "parallel/ranks.h"
+
+namespace {
+
+void run(zoetrope::MpiJob& job, std::string_view mode, std::chrono::milliseconds deadline) {
+  zoetrope::Ranks ranks = job.ranks({.ring = job.size()});
+  ranks.world->set_deadline(deadline);
+  std::printf("ready %d %d\n", job.rank(), ::getpid());
+  std::fflush(stdout);
+  for (int step = 0; mode != "end" || step < 20; ++step) {
+    zoetrope::barrier(*ranks.world, "the loop of the test");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (step == 50 && ((mode == "fail-one" && job.rank() == 1) || mode == "fail-all")) {
+      throw std::runtime_error("the checkpoint is not there");
+    }
+    if (step == 50 && mode == "abort-one" && job.rank() == 1) {
+      ranks.world->abort("the watchdog bit");
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fputs("usage: lost_rank_program MODE DEADLINE_MS\n", stderr);
+    return 2;
+  }
+  zoetrope::MpiJob job;
+  try {
+    run(job, argv[1], std::chrono::milliseconds(std::stoi(argv[2])));
+  } catch (const std::exception& error) {
+    job.fail(std::string("lost_rank_program: ") + error.what(), 7);
+  }
+  return 0;
+}
