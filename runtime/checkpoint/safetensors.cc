@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "monitoring/check.h"
 #include "runtime/checkpoint/folder.h"
 
 namespace zoetrope {
@@ -17,34 +18,15 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;  // the header's length, little-endian, in front of it
 
-// The descriptor is needed only until the file is mapped.
-class OpenFile {
- public:
-  explicit OpenFile(const std::filesystem::path& path)
-      : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
-  ~OpenFile() {
-    if (descriptor_ >= 0) {
-      ::close(descriptor_);
-    }
-  }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  int descriptor() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
-
 std::string seeming(std::string_view first_bytes) {
   const std::string other = looks_like(first_bytes);
   return other.empty() ? "" : other + ", ";
 }
 
 // Maps all of the file; nullptr (with a problem) when that cannot be.
-const std::byte* mapped(const std::filesystem::path& path, std::uint64_t& bytes, Problems& problems) {
-  const OpenFile file(path);
+const std::byte* mapped(int descriptor, const std::filesystem::path& path, std::uint64_t& bytes, Problems& problems) {
   struct stat status {};
-  if (file.descriptor() < 0 || ::fstat(file.descriptor(), &status) != 0) {
+  if (descriptor < 0 || ::fstat(descriptor, &status) != 0) {
     const bool missing = errno == ENOENT;
     problems.add({path.string(), missing ? "no such file" : std::strerror(errno), "a safetensors file",
                   missing ? "fetch the missing file" : "check its permissions"});
@@ -57,7 +39,7 @@ const std::byte* mapped(const std::filesystem::path& path, std::uint64_t& bytes,
                   "a safetensors file of at least 10 bytes", "fetch the file again"});
     return nullptr;
   }
-  void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0);
   if (memory == MAP_FAILED) {
     problems.add({path.string(), fmt::format("{} when mapping {} bytes", std::strerror(errno), bytes),
                   "a file that can be mapped", "raise the limit on address space (ulimit -v)"});
@@ -78,7 +60,8 @@ std::int64_t StoredTensor::elements() const {
 
 std::unique_ptr<ShardFile> ShardFile::open(const std::filesystem::path& path, Problems& problems) {
   std::unique_ptr<ShardFile> file(new ShardFile(path));
-  file->memory_ = mapped(path, file->bytes_, problems);
+  file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // never waits for a pipe's writer
+  file->memory_ = mapped(file->descriptor_, path, file->bytes_, problems);
   if (file->memory_ == nullptr) {
     return nullptr;
   }
@@ -128,6 +111,29 @@ std::unique_ptr<ShardFile> ShardFile::open(const std::filesystem::path& path) {
 ShardFile::~ShardFile() {
   if (memory_ != nullptr) {
     ::munmap(const_cast<std::byte*>(memory_), bytes_);
+  }
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+  }
+}
+
+void ShardFile::read(const StoredTensor& tensor, std::size_t offset, void* to, std::size_t bytes) const {
+  check(tensor.file == this && offset <= tensor.bytes && bytes <= tensor.bytes - offset, "the part lies in the tensor");
+  const auto start = static_cast<std::uint64_t>(tensor.data - memory_) + offset;
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t got =
+        ::pread(descriptor_, static_cast<std::byte*>(to) + done, bytes - done, static_cast<off_t>(start + done));
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got <= 0) {
+      refuse(Radius::kStartup,
+             {fmt::format("tensor {} in {}", zoetrope::quoted(tensor.name, 200), path_.string()),
+              got == 0 ? fmt::format("the end of the file after {} bytes", start + done) : std::strerror(errno),
+              fmt::format("{} bytes, as when it was opened", bytes_), "leave the checkpoint alone while it is in use"});
+    }
+    done += static_cast<std::size_t>(got);
   }
 }
 

@@ -92,6 +92,9 @@ class ShardFile {
   const std::filesystem::path& path() const { return path_; }
   std::string name() const { return path_.filename().string(); }
   std::uint64_t bytes() const { return bytes_; }
+  // Copies part of a tensor of this file without mapping it: a file that shrank meanwhile is an Error(kStartup), where
+  // a touch of the mapping would be a signal.
+  void read(const StoredTensor& tensor, std::size_t offset, void* to, std::size_t bytes) const;
   std::string_view header() const;                                       // the JSON text
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // the whole ones, by rising offset
   const std::vector<std::string>& broken() const { return broken_; }     // tensors that a problem was reported for
@@ -100,6 +103,7 @@ class ShardFile {
   explicit ShardFile(std::filesystem::path path) : path_(std::move(path)) {}
 
   std::filesystem::path path_;
+  int descriptor_ = -1;
   const std::byte* memory_ = nullptr;
   std::uint64_t bytes_ = 0;
   std::uint64_t header_bytes_ = 0;

@@ -73,6 +73,21 @@ TEST_F(DamagedShard, Truncated) {
                            "found [", "at most 6957596"});
 }
 
+TEST_F(DamagedShard, ShrinksWhileItIsOpen) {
+  const auto shard = ShardFile::open(file_);
+  const StoredTensor& last = shard->tensors().back();
+  std::vector<std::byte> copy(last.bytes);
+  shard->read(last, 0, copy.data(), copy.size());
+  EXPECT_EQ(std::memcmp(copy.data(), last.data, last.bytes), 0);
+  shard->read(last, last.bytes - 1, copy.data(), 1);
+  EXPECT_EQ(copy[0], last.data[last.bytes - 1]);
+  fs::resize_file(file_, fs::file_size(file_) - 1);
+  expect_parts(message_of([&] { shard->read(last, 0, copy.data(), copy.size()); }),
+               {"tensor '" + last.name + "' in", "the end of the file after 6971439 bytes",
+                "6971440 bytes, as when it was opened"});
+  EXPECT_DEATH(shard->read(last, 1, copy.data(), copy.size()), "the part lies in the tensor");
+}
+
 TEST_F(DamagedShard, TruncatedInTheHeader) {
   fs::resize_file(file_, 1000);
   expect_parts(refusal(),
