@@ -21,9 +21,7 @@ struct Cut {
 
 // Where, by falling key, the weight gone by reaches `target`: found digit by digit of the key (11, 11 and 10 bits),
 // each time among those that share the digits before. No sort, so a flat distribution costs as little as a steep one.
-Cut find_cut(const Candidates& c, double target) {
-  std::vector<std::uint32_t> inside(c.ids.size());
-  std::iota(inside.begin(), inside.end(), 0U);
+Cut find_cut(const Candidates& c, std::vector<std::int32_t> inside, double target) {
   std::vector<double> mass(2048);
   std::vector<std::uint32_t> count(2048);
   double above = 0.0;
@@ -32,7 +30,8 @@ Cut find_cut(const Candidates& c, double target) {
     const std::uint32_t digits = shift == 0 ? 1024 : 2048;
     std::fill(mass.begin(), mass.end(), 0.0);
     std::fill(count.begin(), count.end(), 0U);
-    for (const std::uint32_t i : inside) {
+    for (const std::int32_t place : inside) {
+      const auto i = static_cast<std::size_t>(place);
       const std::uint32_t digit = (order_key(c.logits[i]) >> shift) & (digits - 1);
       mass[digit] += static_cast<double>(c.weights[i]);
       ++count[digit];
@@ -52,9 +51,11 @@ Cut find_cut(const Candidates& c, double target) {
     }
     above = above_chosen;
     prefix = prefix * digits + chosen;
-    std::erase_if(inside, [&](std::uint32_t i) { return (order_key(c.logits[i]) >> shift) != prefix; });
+    std::erase_if(inside, [&](std::int32_t place) {
+      return (order_key(c.logits[static_cast<std::size_t>(place)]) >> shift) != prefix;
+    });
   }
-  const double weight = static_cast<double>(c.weights[inside.front()]);
+  const double weight = static_cast<double>(c.weights[static_cast<std::size_t>(inside.front())]);
   std::size_t equal = 1;
   while (equal < inside.size() && above + static_cast<double>(equal) * weight < target) {
     ++equal;
@@ -80,8 +81,7 @@ void keep_where(Candidates& c, const std::vector<bool>& keep) {
 
 }  // namespace
 
-Candidates top_k(const RowBody& row, std::span<const float> logits, std::int64_t k) {
-  Candidates c;
+void top_k(const RowBody& row, std::span<const float> logits, std::int64_t k, Candidates& c) {
   c.vocabulary = logits.size();
   if (k == 0 || k >= static_cast<std::int64_t>(logits.size())) {
     c.ids.resize(logits.size());
@@ -89,6 +89,7 @@ Candidates top_k(const RowBody& row, std::span<const float> logits, std::int64_t
     c.logits.assign(logits.begin(), logits.end());
   } else {
     c.ids = ids_at_least(row, logits, kth_largest(row, logits, k));
+    c.logits.clear();
     for (const std::int32_t id : c.ids) {
       c.logits.push_back(logits[static_cast<std::size_t>(id)]);
     }
@@ -96,11 +97,14 @@ Candidates top_k(const RowBody& row, std::span<const float> logits, std::int64_t
   c.weights.resize(c.ids.size());
   row.slice_exp(c.logits.data(), static_cast<std::int64_t>(c.ids.size()), kth_largest(row, c.logits, 1),
                 c.weights.data());
-  return c;
 }
 
-void keep_top_p(Candidates& candidates, double p) {
-  const Cut cut = find_cut(candidates, p * tree_sum(slice_masses(candidates).mass));
+void keep_top_p(const RowBody& row, Candidates& candidates, double p) {
+  const double total = tree_sum(slice_masses(candidates).mass);
+  // All that weigh less than the n-th part of what may go cannot outweigh it together: they go, unseen.
+  const double may_go = (1.0 - p) * total;
+  const auto least = static_cast<float>(0.999 * may_go / static_cast<double>(candidates.ids.size()));
+  const Cut cut = find_cut(candidates, ids_at_least(row, candidates.weights, least), p * total);
   std::vector<bool> keep(candidates.ids.size());
   std::size_t equal = cut.equal;
   for (std::size_t i = candidates.ids.size(); i-- > 0;) {

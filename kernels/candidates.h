@@ -19,12 +19,13 @@ struct Candidates {
   std::size_t vocabulary = 0;
 };
 
-// Everything not below the k-th largest logit; k = 0 keeps all.
-Candidates top_k(const RowBody& row, std::span<const float> logits, std::int64_t k);
+// Everything not below the k-th largest logit; k = 0 keeps all. What `candidates` held before is forgotten: its memory
+// is used again, which saves a large vocabulary's page faults.
+void top_k(const RowBody& row, std::span<const float> logits, std::int64_t k, Candidates& candidates);
 
 // Walks the candidates by falling logit, among equal logits the higher id first, and drops those before which p of the
 // whole weight has gone by. The first stays.
-void keep_top_p(Candidates& candidates, double p);
+void keep_top_p(const RowBody& row, Candidates& candidates, double p);
 
 // Drops what weighs less than min_p of the heaviest.
 void keep_min_p(Candidates& candidates, double min_p);

@@ -96,10 +96,12 @@ void process(const RowBody& row, std::span<float> logits, std::span<const std::i
                "raise the temperature or lower the penalties");
 }
 
-Candidates cut(const RowBody& row, std::span<const float> logits, const SamplingSettings& s) {
-  Candidates kept = top_k(row, logits, s.top_k);
+// The candidates that are left after all cuts; valid until this thread cuts the next row.
+const Candidates& cut(const RowBody& row, std::span<const float> logits, const SamplingSettings& s) {
+  thread_local Candidates kept;  // a buffer only
+  top_k(row, logits, s.top_k, kept);
   if (s.top_p < 1.0) {
-    keep_top_p(kept, s.top_p);
+    keep_top_p(row, kept, s.top_p);
   }
   if (s.min_p > 0.0) {
     keep_min_p(kept, s.min_p);
@@ -186,16 +188,17 @@ Sampled sample(const Compute& compute, std::span<float> logits, std::span<const 
   Sampled sampled;
   sampled.top = most_likely(row, logits, static_cast<std::size_t>(settings.top_logprobs), normaliser);
 
-  std::vector<float> own;  // the model's own logits, where the processed ones differ
+  thread_local std::vector<float> buffer;  // the model's own logits stay for the log-probability
+  std::span<float> processed = logits;
   if (changes_logits(settings)) {
-    own.assign(logits.begin(), logits.end());
-    process(row, logits, prompt, generated, settings);
+    buffer.assign(logits.begin(), logits.end());
+    processed = buffer;
+    process(row, processed, prompt, generated, settings);
   }
   sampled.token = settings.temperature == 0.0
-                      ? greedy(row, logits)
-                      : draw(cut(row, logits, settings), uniform(settings.seed, position, settings.choice));
-  const auto at = static_cast<std::size_t>(sampled.token);
-  sampled.logprob = normaliser.logprob(own.empty() ? logits[at] : own[at]);
+                      ? greedy(row, processed)
+                      : draw(cut(row, processed, settings), uniform(settings.seed, position, settings.choice));
+  sampled.logprob = normaliser.logprob(logits[static_cast<std::size_t>(sampled.token)]);
   return sampled;
 }
 
@@ -211,7 +214,7 @@ std::vector<float> sampling_distribution(std::span<float> logits, std::span<cons
     probabilities[static_cast<std::size_t>(greedy(row, logits))] = 1.0f;
     return probabilities;
   }
-  const Candidates kept = cut(row, logits, settings);
+  const Candidates& kept = cut(row, logits, settings);
   const double total = tree_sum(slice_masses(kept).mass);
   for (std::size_t i = 0; i < kept.ids.size(); ++i) {
     probabilities[static_cast<std::size_t>(kept.ids[i])] =

@@ -35,8 +35,11 @@ struct Sampled {
   std::vector<TokenLogprob> top;
 };
 
-// logits [V] fp32 are overwritten. prompt and generated: token ids so far. position: index of the token being drawn.
-// Greedy: the largest logit, ties to the lowest id.
+// logits [V] fp32, which may be overwritten. prompt and generated: token ids so far. position: index of the token being
+// drawn. Greedy: the largest logit, ties to the lowest id. A logit that is no finite number is refused (Error(kRequest)
+// naming its id), so are settings out of range. The pool is not used: rows may be sampled in parallel by the pieces of
+// a parallel_for. Order: repetition penalty, presence and frequency penalties, temperature, top-k (everything equal to
+// the k-th stays), top-p (falling; among equal logits the higher id stays), min-p, softmax, draw.
 Sampled sample(const Compute& compute, std::span<float> logits, std::span<const std::int32_t> prompt,
                std::span<const std::int32_t> generated, std::int64_t position, const SamplingSettings& settings);
 

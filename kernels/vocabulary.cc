@@ -51,10 +51,13 @@ LogNormaliser::LogNormaliser(const RowBody& row, std::span<const float> logits) 
       }
     }
   }
-  log_sum_ = static_cast<double>(slices[0].maximum) + natural_log(static_cast<double>(slices[0].sum));
+  maximum_ = static_cast<double>(slices[0].maximum);
+  log_sum_ = natural_log(static_cast<double>(slices[0].sum));
 }
 
-float LogNormaliser::logprob(float logit) const { return static_cast<float>(static_cast<double>(logit) - log_sum_); }
+float LogNormaliser::logprob(float logit) const {
+  return static_cast<float>((static_cast<double>(logit) - maximum_) - log_sum_);
+}
 
 float kth_largest(const RowBody& row, std::span<const float> x, std::int64_t k) {
   const auto n = static_cast<std::int64_t>(x.size());
@@ -81,10 +84,16 @@ float kth_largest(const RowBody& row, std::span<const float> x, std::int64_t k) 
 }
 
 std::vector<std::int32_t> ids_at_least(const RowBody& row, std::span<const float> logits, float threshold) {
-  std::vector<std::int32_t> ids(logits.size());
-  const std::int64_t count =
-      row.at_least(logits.data(), static_cast<std::int64_t>(logits.size()), threshold, ids.data());
-  ids.resize(static_cast<std::size_t>(count));
+  constexpr std::size_t kStretch = 4096;  // few pass as a rule: no room for all of them is set aside
+  std::array<std::int32_t, kStretch> here;
+  std::vector<std::int32_t> ids;
+  for (std::size_t first = 0; first < logits.size(); first += kStretch) {
+    const auto length = static_cast<std::int64_t>(std::min(kStretch, logits.size() - first));
+    const std::int64_t count = row.at_least(logits.data() + first, length, threshold, here.data());
+    for (std::int64_t i = 0; i < count; ++i) {
+      ids.push_back(here[static_cast<std::size_t>(i)] + static_cast<std::int32_t>(first));
+    }
+  }
   return ids;
 }
 

@@ -26,7 +26,8 @@ class LogNormaliser {
   float logprob(float logit) const;
 
  private:
-  double log_sum_ = 0.0;
+  double maximum_ = 0.0;
+  double log_sum_ = 0.0;  // of e^(logit - maximum)
 };
 
 // The k-th largest of x, 1 <= k <= x.size().
