@@ -25,7 +25,8 @@ class ChatTemplate {
   Edition edition() const { return edition_; }
 
   // `tools`: nullptr or the list of tool definitions. Media pieces point into `messages`. Control tokens come from the
-  // template alone: whatever the messages hold, thoughts and tags in an assistant's content too, stays text.
+  // template, and from the content of assistant messages the four tags that a model writes itself (<think>, <tool_call>
+  // and their ends), so that an answer fed back is the tokens it was; all other text of the messages stays text.
   // Throws Error(kRequest) where the reference library refuses the conversation; beyond it also a message or a tool
   // call of a wrong type, a text that is a list or an object, and a continuation that would begin inside a control.
   std::vector<Piece> render(const json::Array& messages, const json::Array* tools, const RenderOptions& options) const;

@@ -19,13 +19,17 @@ void Passage::control(std::string_view surface) { pieces_.push_back({Piece::Kind
 
 void Passage::media(Piece::Kind kind, const json::Value* item) { pieces_.push_back({kind, "", item}); }
 
+void Passage::append(const Piece& piece) {
+  if (piece.kind == Piece::Kind::kText) {
+    text(piece.text);
+  } else {
+    pieces_.push_back(piece);
+  }
+}
+
 void Passage::append(const Passage& other) {
   for (const Piece& piece : other.pieces_) {
-    if (piece.kind == Piece::Kind::kText) {
-      text(piece.text);
-    } else {
-      pieces_.push_back(piece);
-    }
+    append(piece);
   }
 }
 

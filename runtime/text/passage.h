@@ -15,6 +15,7 @@ class Passage {
   void text(std::string_view text);  // joined to a text before it
   void control(std::string_view surface);
   void media(Piece::Kind kind, const json::Value* item);
+  void append(const Piece& piece);
   void append(const Passage& other);
 
   const std::vector<Piece>& pieces() const { return pieces_; }

@@ -75,33 +75,38 @@ std::string printed(const json::Value& value, const std::string& where) {
   }
 }
 
-// An assistant's turn as the model generated it: the tags that a model writes itself (thoughts, tool calls) are its control
-// tokens again. Nothing that ends a turn or opens a medium is among them, and no other role's text is read this way.
+// The tag a model writes itself (thoughts, tool calls) that `text` begins with, or nothing.
+std::string_view own_tag(std::string_view text) {
+  for (const std::string_view tag : {kThink, kThinkEnd, kCall, kCallEnd}) {
+    if (text.starts_with(tag)) {
+      return tag;
+    }
+  }
+  return {};
+}
+
+// An assistant's turn as the model generated it: the tags that a model writes itself are its control tokens again.
+// Nothing that ends a turn or opens a medium is among them, and no other role's text is read this way.
 Passage as_generated(const Passage& content) {
   Passage out;
   for (const Piece& piece : content.pieces()) {
     if (piece.kind != Piece::Kind::kText) {
-      Passage single;
-      piece.kind == Piece::Kind::kControl ? single.control(piece.text) : single.media(piece.kind, piece.item);
-      out.append(single);
+      out.append(piece);
       continue;
     }
-    std::string_view rest = piece.text;
-    while (!rest.empty()) {
-      std::size_t at = rest.size();
-      std::string_view found;
-      for (const std::string_view tag : {kThink, kThinkEnd, kCall, kCallEnd}) {
-        if (const std::size_t first = rest.find(tag); first < at) {
-          at = first;
-          found = tag;
-        }
+    const std::string_view text = piece.text;
+    std::size_t written = 0;
+    for (std::size_t at = text.find('<'); at != std::string_view::npos; at = text.find('<', at)) {
+      const std::string_view tag = own_tag(text.substr(at));
+      if (tag.empty()) {
+        ++at;
+        continue;
       }
-      out.text(rest.substr(0, at));
-      if (!found.empty()) {
-        out.control(found);
-      }
-      rest.remove_prefix(at + found.size());
+      out.text(text.substr(written, at - written));
+      out.control(tag);
+      written = at += tag.size();
     }
+    out.text(text.substr(written));
   }
   return out;
 }

@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <functional>
+#include <ctime>
 
 #include "monitoring/error.h"
 #include "tests/runtime/text/text_goldens.h"
@@ -153,15 +152,11 @@ TEST(Tokenizer, BothFormsOfACheckpointsFilesGiveTheSame) {
   std::filesystem::remove_all(older);
 }
 
+// Processor time, which other programs on the machine do not disturb much.
 double seconds_to_encode(const std::string& input) {
-  double best = 1e9;
-  for (int run = 0; run < 3; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    const auto ids = published_tokenizer().encode_with_controls(input);
-    EXPECT_FALSE(ids.empty());
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+  const std::clock_t start = std::clock();
+  EXPECT_FALSE(published_tokenizer().encode_with_controls(input).empty());
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 std::string repeated(std::string_view unit, std::size_t bytes) {
@@ -172,17 +167,17 @@ std::string repeated(std::string_view unit, std::size_t bytes) {
   return out;
 }
 
-// A quadratic step would make 1 MB take hours and twice the text four times as long.
+// Four times the text in at most nine times the time (n log n and larger tables); a quadratic step would take sixteen.
 TEST(Tokenizer, TakesTimeNearLinearInHostileTexts) {
   const std::vector<std::string> units = {
       " ",        "a", "\n",           "\t \xC2\xA0", "\xCC\x81", "\xCC\x81\xCC\xA3", "<",  "<|im_",
       "=",        "1", "\xE4\xB8\xAD", " \n",         "'",        "\xF0\x9F\x99\x82", "ab", "\xD8\xA7",
       "e\xCC\x81"};
   for (const std::string& unit : units) {
-    const double one = seconds_to_encode("x" + repeated(unit, 500'000) + "y");
-    const double two = seconds_to_encode("x" + repeated(unit, 1'000'000) + "y");
-    EXPECT_LT(two, 3.2 * one + 0.02) << "unit " << testing::PrintToString(unit);
-    EXPECT_LT(two, 5.0) << "unit " << testing::PrintToString(unit);
+    const double one = seconds_to_encode("x" + repeated(unit, 250'000) + "y");
+    const double four = seconds_to_encode("x" + repeated(unit, 1'000'000) + "y");
+    EXPECT_LT(four, 9.0 * one + 0.1) << "unit " << testing::PrintToString(unit);
+    EXPECT_LT(four, 5.0) << "unit " << testing::PrintToString(unit);
   }
 }
 
