@@ -170,7 +170,8 @@ PacketReader::PacketReader(int codec, Bytes extradata) : codec_(codec) {
   if (codec == AV_CODEC_ID_H264 && extradata.size() >= 7 && extradata[0] == 1) {
     length_bytes_ = (extradata[4] & 3) + 1;
     for_each_avcc_set(extradata, learn);
-  } else if (codec == AV_CODEC_ID_HEVC && extradata.size() >= 23 && (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1)) {
+  } else if (codec == AV_CODEC_ID_HEVC && extradata.size() >= 23 &&
+             (extradata[0] != 0 || extradata[1] != 0 || extradata[2] > 1)) {
     length_bytes_ = (extradata[21] & 3) + 1;
     for_each_hvcc_set(extradata, learn);
   } else {
@@ -182,7 +183,8 @@ void PacketReader::remember(Bytes parameters) {
   while (!parameters.empty() && parameters.back() == 0) {
     parameters = parameters.first(parameters.size() - 1);  // zeros before the next start code belong to nobody
   }
-  const std::size_t hash = std::hash<std::string_view>{}({reinterpret_cast<const char*>(parameters.data()), parameters.size()});
+  const std::size_t hash =
+      std::hash<std::string_view>{}({reinterpret_cast<const char*>(parameters.data()), parameters.size()});
   if (parameters_.contains(hash)) {
     return;
   }

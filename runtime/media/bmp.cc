@@ -1,4 +1,5 @@
-// Windows bitmaps: 1, 4, 8, 16, 24 and 32 bits, plain, bit fields, RLE8 and RLE4. Read by hand, as the reference's reader.
+// Windows bitmaps: 1, 4, 8, 16, 24 and 32 bits, plain, bit fields, RLE8 and RLE4. Read by hand, as the reference's
+// reader.
 #include <fmt/format.h>
 
 #include <array>
@@ -31,7 +32,8 @@ class BmpDecoder {
     if (bits_ != 1 && bits_ != 4 && bits_ != 8 && bits_ != 16 && bits_ != 24 && bits_ != 32) {
       refuse_damaged(name_, "BMP", fmt::format("{} bits a pixel", bits_));
     }
-    const bool fits = compression_ == kPlain || (compression_ == kRle8 && bits_ == 8) || (compression_ == kRle4 && bits_ == 4) ||
+    const bool fits = compression_ == kPlain || (compression_ == kRle8 && bits_ == 8) ||
+                      (compression_ == kRle4 && bits_ == 4) ||
                       (compression_ == kBitFields && (bits_ == 16 || bits_ == 32));
     if (!fits) {
       refuse_damaged(name_, "BMP", fmt::format("compression {} with {} bits a pixel", compression_, bits_));
@@ -49,15 +51,17 @@ class BmpDecoder {
       for (int y = 0; y < picture.height; ++y) {
         std::uint8_t* out = row_of(picture, y);
         for (int x = 0; x < picture.width; ++x, out += 3) {
-          write(out, palette_[indices[static_cast<std::size_t>(y) * static_cast<std::size_t>(picture.width) + static_cast<std::size_t>(x)]]);
+          write(out, palette_[indices[static_cast<std::size_t>(y) * static_cast<std::size_t>(picture.width) +
+                                      static_cast<std::size_t>(x)]]);
         }
       }
       return picture;
     }
     const std::uint64_t stride = (static_cast<std::uint64_t>(width_) * bits_ + 31) / 32 * 4;
     if (pixels_at_ > bytes_.size() || stride * static_cast<std::uint64_t>(height_) > bytes_.size() - pixels_at_) {
-      refuse_damaged(name_, "BMP", fmt::format("{} bytes where {} x {} pixels need {}", bytes_.size(), width_, height_,
-                                               pixels_at_ + stride * static_cast<std::uint64_t>(height_)));
+      refuse_damaged(name_, "BMP",
+                     fmt::format("{} bytes where {} x {} pixels need {}", bytes_.size(), width_, height_,
+                                 pixels_at_ + stride * static_cast<std::uint64_t>(height_)));
     }
     for (int y = 0; y < picture.height; ++y) {
       read_row(pixels_at_ + static_cast<std::size_t>(y) * stride, picture.width, row_of(picture, y));
@@ -114,7 +118,8 @@ class BmpDecoder {
     }
     for (std::size_t i = 0; i < colours_; ++i) {
       const std::uint32_t bgr = little(palette_at_ + i * palette_stride_, 3);
-      palette_[i] = {static_cast<std::uint8_t>(bgr >> 16), static_cast<std::uint8_t>(bgr >> 8), static_cast<std::uint8_t>(bgr)};
+      palette_[i] = {static_cast<std::uint8_t>(bgr >> 16), static_cast<std::uint8_t>(bgr >> 8),
+                     static_cast<std::uint8_t>(bgr)};
     }
   }
 
@@ -144,7 +149,8 @@ class BmpDecoder {
         write(out, palette_[byte >> (8 - bits_ - bit % 8) & ((1U << bits_) - 1)]);
       } else if (bits_ == 24) {
         const std::size_t p = at + column * 3;
-        write(out, {static_cast<std::uint8_t>(bytes_[p + 2]), static_cast<std::uint8_t>(bytes_[p + 1]), static_cast<std::uint8_t>(bytes_[p])});
+        write(out, {static_cast<std::uint8_t>(bytes_[p + 2]), static_cast<std::uint8_t>(bytes_[p + 1]),
+                    static_cast<std::uint8_t>(bytes_[p])});
       } else {
         const std::uint32_t pixel = little(at + column * (bits_ / 8), bits_ / 8);
         write(out, {channel(pixel, masks_[0]), channel(pixel, masks_[1]), channel(pixel, masks_[2])});
@@ -216,7 +222,9 @@ class BmpDecoder {
 StillFacts bmp_facts(Bytes bytes, const std::string& name) {
   const BmpDecoder decoder(bytes, name);
   check_picture_size("picture " + name, decoder.height(), decoder.width());
-  return {.format = StillFormat::kBmp, .height = static_cast<int>(decoder.height()), .width = static_cast<int>(decoder.width())};
+  return {.format = StillFormat::kBmp,
+          .height = static_cast<int>(decoder.height()),
+          .width = static_cast<int>(decoder.width())};
 }
 
 Picture decode_bmp(Bytes bytes, const std::string& name) {

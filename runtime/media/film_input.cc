@@ -21,7 +21,8 @@ namespace {
 // Containers that hold one film each. Playlists (HLS, DASH, concat, SDP, image patterns) are not among them: they would
 // make the demuxer open other files.
 constexpr const char* kFormats =
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,rm,mxf,nut,ivf,h264,hevc,av1,obu,vc1,dv,wtv,gxf,gif,yuv4mpegpipe";
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,rm,mxf,nut,ivf,h264,hevc,av1,obu,"
+    "vc1,dv,wtv,gxf,gif,yuv4mpegpipe";
 constexpr const char* kFormatsForPeople = "MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, Ogg, ASF/WMV, MXF and similar";
 constexpr std::size_t kAllocationBytesMax = std::size_t{1} << 30;
 constexpr int kIoBytes = 1 << 16;
@@ -40,7 +41,10 @@ void prepare_libraries() {
 }
 
 [[noreturn]] void refuse_film(const std::string& name, std::string found, std::string expected, std::string remedy) {
-  refuse(Radius::kRequest, {.what = "film " + name, .found = std::move(found), .expected = std::move(expected), .remedy = std::move(remedy)});
+  refuse(Radius::kRequest, {.what = "film " + name,
+                            .found = std::move(found),
+                            .expected = std::move(expected),
+                            .remedy = std::move(remedy)});
 }
 
 int refuse_open(AVFormatContext*, AVIOContext** io, const char*, int, AVDictionary**) {
@@ -72,7 +76,9 @@ std::string av_reason(int error) {
 
 struct FilmInput::Io {
   explicit Io(const MediaSource& source) : reader(source) {
-    budget_bytes = reader.size_bytes() > (INT64_MAX - kReadsExtra) / kReadsPerByte ? INT64_MAX : reader.size_bytes() * kReadsPerByte + kReadsExtra;
+    budget_bytes = reader.size_bytes() > (INT64_MAX - kReadsExtra) / kReadsPerByte
+                       ? INT64_MAX
+                       : reader.size_bytes() * kReadsPerByte + kReadsExtra;
     auto* buffer = static_cast<unsigned char*>(av_malloc(kIoBytes));
     context = buffer == nullptr ? nullptr : avio_alloc_context(buffer, kIoBytes, 0, this, read, nullptr, seek);
     if (context == nullptr) {
@@ -89,7 +95,8 @@ struct FilmInput::Io {
 
   static int read(void* opaque, std::uint8_t* out, int n) {
     auto* io = static_cast<Io*>(opaque);
-    const std::int64_t got = io->reader.read(io->at, std::as_writable_bytes(std::span(out, static_cast<std::size_t>(std::max(n, 0)))));
+    const std::int64_t got =
+        io->reader.read(io->at, std::as_writable_bytes(std::span(out, static_cast<std::size_t>(std::max(n, 0)))));
     if (got <= 0 || got > io->budget_bytes) {
       return got == 0 ? AVERROR_EOF : AVERROR(EIO);
     }
@@ -136,7 +143,8 @@ FilmInput::FilmInput(const MediaSource& source) : name_(source.name) {
   av_dict_free(&options);
   if (opened < 0) {
     container_ = nullptr;
-    refuse_film(name_, "a file that the film readers cannot open (" + av_reason(opened) + ")", std::string("a film: ") + kFormatsForPeople,
+    refuse_film(name_, "a file that the film readers cannot open (" + av_reason(opened) + ")",
+                std::string("a film: ") + kFormatsForPeople,
                 "check that the file is complete and no playlist, or convert it to MP4");
   }
   try {
@@ -154,23 +162,32 @@ void FilmInput::choose_stream() {
   std::string kinds;
   for (unsigned i = 0; i < container_->nb_streams; ++i) {
     AVStream& stream = *container_->streams[i];
-    const bool film = stream.codecpar->codec_type == AVMEDIA_TYPE_VIDEO && (stream.disposition & AV_DISPOSITION_ATTACHED_PIC) == 0;
+    const bool film =
+        stream.codecpar->codec_type == AVMEDIA_TYPE_VIDEO && (stream.disposition & AV_DISPOSITION_ATTACHED_PIC) == 0;
     stream.discard = film && stream_ < 0 ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
     if (film) {
       other_video_streams_ += stream_ >= 0 ? 1 : 0;
       stream_ = stream_ < 0 ? static_cast<int>(i) : stream_;
     } else if (i < 8) {
       const char* kind = av_get_media_type_string(stream.codecpar->codec_type);
-      kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ", (stream.disposition & AV_DISPOSITION_ATTACHED_PIC) != 0 ? "cover picture" : kind == nullptr ? "unknown" : kind);
+      kinds += fmt::format("{}{}", kinds.empty() ? "" : ", ",
+                           (stream.disposition & AV_DISPOSITION_ATTACHED_PIC) != 0 ? "cover picture"
+                           : kind == nullptr                                       ? "unknown"
+                                                                                   : kind);
     }
   }
   if (stream_ < 0) {
-    refuse_film(name_, fmt::format("{} stream{}{}{}", container_->nb_streams, container_->nb_streams == 1 ? "" : "s", kinds.empty() ? "" : ": ", kinds),
+    refuse_film(name_,
+                fmt::format("{} stream{}{}{}", container_->nb_streams, container_->nb_streams == 1 ? "" : "s",
+                            kinds.empty() ? "" : ": ", kinds),
                 "a video stream", "give a file that shows pictures");
   }
   const AVCodecParameters& parameters = coding();
-  if (found < 0 || parameters.width <= 0 || parameters.height <= 0 || avcodec_find_decoder(parameters.codec_id) == nullptr) {
-    refuse_film(name_, fmt::format("a video stream of codec {} with {} x {} pixels", avcodec_get_name(parameters.codec_id), parameters.width, parameters.height),
+  if (found < 0 || parameters.width <= 0 || parameters.height <= 0 ||
+      avcodec_find_decoder(parameters.codec_id) == nullptr) {
+    refuse_film(name_,
+                fmt::format("a video stream of codec {} with {} x {} pixels", avcodec_get_name(parameters.codec_id),
+                            parameters.width, parameters.height),
                 "a codec with a decoder, and a size", "convert the film to H.264 in MP4");
   }
   check_picture_size("film " + name_, parameters.height, parameters.width);
@@ -208,10 +225,13 @@ FilmDecoder::FilmDecoder(const FilmInput& input, int threads) {
     opened = avcodec_open2(codec_.get(), decoder, nullptr);
   }
   if (opened < 0) {
-    refuse_film(input.name(), fmt::format("codec {} that cannot be opened ({})", avcodec_get_name(parameters.codec_id), av_reason(opened)),
-                "a complete stream header", "convert the film to H.264 in MP4");
+    refuse_film(
+        input.name(),
+        fmt::format("codec {} that cannot be opened ({})", avcodec_get_name(parameters.codec_id), av_reason(opened)),
+        "a complete stream header", "convert the film to H.264 in MP4");
   }
-  // Leaving out unreferenced pictures is exact here; elsewhere references depend on temporal layers or adaptive contexts.
+  // Leaving out unreferenced pictures is exact here; elsewhere references depend on temporal layers or adaptive
+  // contexts.
   may_skip_ = parameters.codec_id == AV_CODEC_ID_H264 || parameters.codec_id == AV_CODEC_ID_MPEG1VIDEO ||
               parameters.codec_id == AV_CODEC_ID_MPEG2VIDEO || parameters.codec_id == AV_CODEC_ID_MPEG4;
 }

@@ -1,5 +1,5 @@
-// A film's container and decoder, opened safely: formats by whitelist, no protocol at all (bytes come from a SourceReader),
-// silence on standard error, bounded work. Used inside this folder only.
+// A film's container and decoder, opened safely: formats by whitelist, no protocol at all (bytes come from a
+// SourceReader), silence on standard error, bounded work. Used inside this folder only.
 #pragma once
 
 #include <cstdint>
@@ -69,8 +69,8 @@ class FilmDecoder {
  public:
   FilmDecoder(const FilmInput& input, int threads);
 
-  // Hands over a packet, nullptr at the end of the film. With `needed` false pictures that no other picture refers to may be
-  // left out (only for codecs where that changes no other pixel). False when the decoder refuses the packet.
+  // Hands over a packet, nullptr at the end of the film. With `needed` false pictures that no other picture refers to
+  // may be left out (only for codecs where that changes no other pixel). False when the decoder refuses the packet.
   bool send(const AVPacket* packet, bool needed = true);
   bool receive(AVFrame& frame);  // false: nothing ready
   void flush();                  // forgets all pictures, keeps parameter sets

@@ -30,9 +30,12 @@ constexpr std::size_t kDamageMax = 4096;
 class FilmReader::Run {
  public:
   Run(const MediaSource& source, const FrameTable& table, FilmReaderSettings settings)
-      : source_(source), table_(table), settings_(std::move(settings)),
+      : source_(source),
+        table_(table),
+        settings_(std::move(settings)),
         picture_(settings_.height, settings_.width, settings_.rotate ? table.orientation : kUpright),
-        packet_(make_packet()), frame_(make_frame()) {
+        packet_(make_packet()),
+        frame_(make_frame()) {
     check(settings_.height > 0 && settings_.width > 0, "resized sides are positive");
     check(std::is_sorted(settings_.expected.begin(), settings_.expected.end()), "expected frames rise");
     restart();
@@ -41,11 +44,13 @@ class FilmReader::Run {
 
   void read(std::int64_t index, std::span<std::uint8_t> rgb) {
     check(index >= 0 && index < static_cast<std::int64_t>(table_.frames.size()), "a frame of the table");
-    check_eq(rgb.size(), static_cast<std::size_t>(settings_.height) * static_cast<std::size_t>(settings_.width) * 3, "bytes of the resized frame");
+    check_eq(rgb.size(), static_cast<std::size_t>(settings_.height) * static_cast<std::size_t>(settings_.width) * 3,
+             "bytes of the resized frame");
     if (index != held_index_) {
       held_index_ = -1;
       if (!(table_.counted ? find_counted(index) : find_by_time(index))) {
-        refuse_frame(index, complaint_.empty() ? "no picture from the decoder" : "the decoder's complaint \"" + complaint_ + "\"");
+        refuse_frame(index, complaint_.empty() ? "no picture from the decoder"
+                                               : "the decoder's complaint \"" + complaint_ + "\"");
       }
       deliver(index);
     }
@@ -73,8 +78,8 @@ class FilmReader::Run {
     }
   }
 
-  // Tries from where decoding stands, then from the nearest proven start, then from the film's start, the last two without
-  // leaving out pictures.
+  // Tries from where decoding stands, then from the nearest proven start, then from the film's start, the last two
+  // without leaving out pictures.
   bool find_by_time(std::int64_t index) {
     const AccessPoint* point = point_for(index);
     skip_unneeded_ = !settings_.expected.empty();
@@ -100,7 +105,8 @@ class FilmReader::Run {
   }
 
   const AccessPoint* point_for(std::int64_t index) const {
-    const auto after = std::upper_bound(table_.access_points.begin(), table_.access_points.end(), index, [](std::int64_t i, const AccessPoint& p) { return i < p.frame; });
+    const auto after = std::upper_bound(table_.access_points.begin(), table_.access_points.end(), index,
+                                        [](std::int64_t i, const AccessPoint& p) { return i < p.frame; });
     return after == table_.access_points.begin() ? nullptr : &*std::prev(after);
   }
 
@@ -156,7 +162,8 @@ class FilmReader::Run {
   // Pictures that are not in the table (a torn start) were never promised.
   void add_damage(std::int64_t pts) {
     const std::int64_t number = table_.counted ? delivered_ : index_of(pts);
-    const bool promised = number < static_cast<std::int64_t>(table_.frames.size()) && (table_.counted || pts_of(number) == pts);
+    const bool promised =
+        number < static_cast<std::int64_t>(table_.frames.size()) && (table_.counted || pts_of(number) == pts);
     if (promised && damaged_.size() < kDamageMax) {
       damaged_.insert(number);
     }
@@ -170,13 +177,16 @@ class FilmReader::Run {
       return;
     }
     const std::string reason = complaint_.empty() ? "" : " (" + complaint_ + ")";
-    refuse_frame(index, damaged_.contains(index) ? "damaged data" + reason : fmt::format("damaged data since frame {}{}", *damaged_.begin(), reason));
+    refuse_frame(index, damaged_.contains(index)
+                            ? "damaged data" + reason
+                            : fmt::format("damaged data since frame {}{}", *damaged_.begin(), reason));
   }
 
   void deliver(std::int64_t index) {
     check_damage(index);
     if (frame_->width != table_.width || frame_->height != table_.height) {
-      refuse_frame(index, fmt::format("{} x {} pixels where the film began with {} x {}", frame_->width, frame_->height, table_.width, table_.height));
+      refuse_frame(index, fmt::format("{} x {} pixels where the film began with {} x {}", frame_->width, frame_->height,
+                                      table_.width, table_.height));
     }
     held_.resize(static_cast<std::size_t>(settings_.height) * static_cast<std::size_t>(settings_.width) * 3);
     const std::string wrong = picture_.write(*frame_, held_);
@@ -187,18 +197,24 @@ class FilmReader::Run {
   }
 
   [[noreturn]] void refuse_frame(std::int64_t index, std::string found) const {
-    refuse(Radius::kRequest, {.what = fmt::format("film {}: frame {} at {:.3f} seconds", source_.name, index, table_.frames[static_cast<std::size_t>(index)].seconds),
-                              .found = std::move(found),
-                              .expected = "a picture that decodes without loss",
-                              .remedy = "use video_start and video_end to leave this part out, or repair or convert the film"});
+    refuse(Radius::kRequest,
+           {.what = fmt::format("film {}: frame {} at {:.3f} seconds", source_.name, index,
+                                table_.frames[static_cast<std::size_t>(index)].seconds),
+            .found = std::move(found),
+            .expected = "a picture that decodes without loss",
+            .remedy = "use video_start and video_end to leave this part out, or repair or convert the film"});
   }
 
   void restart() {
     decoder_.reset();
     input_.reset();
     input_.emplace(source_);
-    if (input_->video().index != table_.stream || input_->coding().width != table_.width || input_->coding().height != table_.height) {
-      refuse(Radius::kRequest, {.what = "film " + source_.name, .found = "another film than when it was planned", .expected = "an unchanged file", .remedy = "do not write to media files while they are being read"});
+    if (input_->video().index != table_.stream || input_->coding().width != table_.width ||
+        input_->coding().height != table_.height) {
+      refuse(Radius::kRequest, {.what = "film " + source_.name,
+                                .found = "another film than when it was planned",
+                                .expected = "an unchanged file",
+                                .remedy = "do not write to media files while they are being read"});
     }
     decoder_.emplace(*input_, settings_.threads);
     place_ = 0;
@@ -210,8 +226,8 @@ class FilmReader::Run {
     ++counts.restarts;
   }
 
-  // Continues decoding at `point`, which lies ahead. A decoder that has seen nothing yet gets the first packet before: some
-  // streams name their encoder there, and the decoder works around that encoder's faults from then on.
+  // Continues decoding at `point`, which lies ahead. A decoder that has seen nothing yet gets the first packet before:
+  // some streams name their encoder there, and the decoder works around that encoder's faults from then on.
   void jump(const AccessPoint& point) {
     if (place_ == 0 && point.packet > 0) {
       send_next(true);
@@ -230,7 +246,8 @@ class FilmReader::Run {
     decoder_->send(packet_.get());
   }
 
-  // Reads packets away until `packet_` holds that of `point`. False: it was not found; the film stands at its start again.
+  // Reads packets away until `packet_` holds that of `point`. False: it was not found; the film stands at its start
+  // again.
   bool pass_to(const AccessPoint& point) {
     if (point.packet - place_ >= kSeekPackets && seek_to(point)) {
       return true;
@@ -273,7 +290,9 @@ class FilmReader::Run {
 
   // The frame shown at `pts`, or the one after it.
   std::int64_t index_of(std::int64_t pts) const {
-    return std::lower_bound(table_.frames.begin(), table_.frames.end(), pts, [](const FrameEntry& f, std::int64_t p) { return f.pts < p; }) - table_.frames.begin();
+    return std::lower_bound(table_.frames.begin(), table_.frames.end(), pts,
+                            [](const FrameEntry& f, std::int64_t p) { return f.pts < p; }) -
+           table_.frames.begin();
   }
 
   const MediaSource source_;

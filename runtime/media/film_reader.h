@@ -1,4 +1,5 @@
-// Chosen frames of a film, one at a time and already resized. Memory does not grow with the film: one decoder, one picture.
+// Chosen frames of a film, one at a time and already resized. Memory does not grow with the film: one decoder, one
+// picture.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@ struct FilmReaderSettings {
   int height = 0, width = 0;  // of what read() delivers
   bool rotate = true;         // apply the table's orientation
   int threads = 1;            // of the decoder
-  // The frames that will be read, rising. Lets the decoder leave out pictures that nobody needs; others may still be read,
-  // at the price of decoding again. Empty: every picture is decoded.
+  // The frames that will be read, rising. Lets the decoder leave out pictures that nobody needs; others may still be
+  // read, at the price of decoding again. Empty: every picture is decoded.
   std::vector<std::int64_t> expected = {};
 };
 
@@ -32,14 +33,15 @@ struct FilmReaderCounts {
 // One thread uses it. Frames are cheap in rising order; going back opens the film again.
 class FilmReader {
  public:
-  FilmReader(const MediaSource& source, const FrameTable& table, FilmReaderSettings settings);  // `table` must outlive it
+  FilmReader(const MediaSource& source, const FrameTable& table,
+             FilmReaderSettings settings);  // `table` must outlive it
   FilmReader(const MediaSource& source, const FrameTable& table, int height, int width, bool rotate);
   ~FilmReader();
   FilmReader(const FilmReader&) = delete;
   FilmReader& operator=(const FilmReader&) = delete;
 
-  // Frame `index` of the table into rgb [height, width, 3]. Throws Error(kRequest) naming the film, the frame and its time
-  // when the frame is damaged, cannot be decoded or changes its size.
+  // Frame `index` of the table into rgb [height, width, 3]. Throws Error(kRequest) naming the film, the frame and its
+  // time when the frame is damaged, cannot be decoded or changes its size.
   void read(std::int64_t index, std::span<std::uint8_t> rgb);
 
   const FilmReaderCounts& counts() const;

@@ -22,7 +22,8 @@ constexpr std::size_t kSlackBytes = 256;  // the converter may write whole vecto
 
 }  // namespace
 
-FramePicture::FramePicture(int height, int width, int orientation) : height_(height), width_(width), orientation_(orientation) {}
+FramePicture::FramePicture(int height, int width, int orientation)
+    : height_(height), width_(width), orientation_(orientation) {}
 
 FramePicture::~FramePicture() {
   sws_freeContext(converter_);
@@ -33,14 +34,16 @@ std::string FramePicture::write(const AVFrame& frame, std::span<std::uint8_t> rg
   const auto format = static_cast<AVPixelFormat>(frame.format);
   const char* format_name = av_get_pix_fmt_name(format);
   // SWS_BILINEAR and no other flag, at the frame's own size: the reference's pixels. Resizing is ours.
-  converter_ = sws_isSupportedInput(format) == 0 ? nullptr
-                                                  : sws_getCachedContext(converter_, frame.width, frame.height, format, frame.width, frame.height,
-                                                                         AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr);
+  converter_ = sws_isSupportedInput(format) == 0
+                   ? nullptr
+                   : sws_getCachedContext(converter_, frame.width, frame.height, format, frame.width, frame.height,
+                                          AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr);
   if (converter_ == nullptr) {
     return fmt::format("pixel format {} that cannot be converted", format_name == nullptr ? "unknown" : format_name);
   }
   const int* matrix = sws_getCoefficients(frame.colorspace);
-  sws_setColorspaceDetails(converter_, matrix, frame.color_range == AVCOL_RANGE_JPEG ? 1 : 0, matrix, 1, 0, 1 << 16, 1 << 16);
+  sws_setColorspaceDetails(converter_, matrix, frame.color_range == AVCOL_RANGE_JPEG ? 1 : 0, matrix, 1, 0, 1 << 16,
+                           1 << 16);
   const int stride = (frame.width * 3 + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
   const std::size_t bytes = static_cast<std::size_t>(stride) * static_cast<std::size_t>(frame.height) + kSlackBytes;
   if (bytes != rows_bytes_) {
@@ -56,7 +59,8 @@ std::string FramePicture::write(const AVFrame& frame, std::span<std::uint8_t> rg
   if (sws_scale(converter_, frame.data, frame.linesize, 0, frame.height, targets, strides) != frame.height) {
     return "a picture that cannot be converted to RGB";
   }
-  const Picture upright = orientation_ == kUpright ? Picture{} : turned(rows_, frame.height, frame.width, stride, orientation_);
+  const Picture upright =
+      orientation_ == kUpright ? Picture{} : turned(rows_, frame.height, frame.width, stride, orientation_);
   const bool as_is = upright.rgb.empty();
   const std::uint8_t* source = as_is ? rows_ : upright.rgb.data();
   const int source_height = as_is ? frame.height : upright.height;

@@ -23,12 +23,12 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kFramesMax = std::int64_t{1} << 24;
-constexpr std::int64_t kReorderMax = 64;          // frames; H.264 and HEVC allow 16, fields and pyramids stay below this
-constexpr double kGapSecondsMax = 24 * 3600.0;    // between two frames; more is a broken time stamp
-constexpr std::int64_t kAccessSpacing = 12;       // packets between two access points that are worth remembering
-constexpr std::int64_t kHeadPacketsMax = 300;     // decoded to learn which pictures of a torn start come out
+constexpr std::int64_t kReorderMax = 64;        // frames; H.264 and HEVC allow 16, fields and pyramids stay below this
+constexpr double kGapSecondsMax = 24 * 3600.0;  // between two frames; more is a broken time stamp
+constexpr std::int64_t kAccessSpacing = 12;     // packets between two access points that are worth remembering
+constexpr std::int64_t kHeadPacketsMax = 300;   // decoded to learn which pictures of a torn start come out
 constexpr double kFpsMax = 10000;
-constexpr double kFpsBelievable = 0.1;            // of a header whose film has a broken clock
+constexpr double kFpsBelievable = 0.1;  // of a header whose film has a broken clock
 
 struct Shown {
   std::int64_t pts;
@@ -41,16 +41,19 @@ struct Pass {
   std::vector<AccessPoint> points;  // `frame` not yet known
   std::int64_t packets = 0;
   std::int64_t unknown_times = 0;
-  std::int64_t discarded = 0;   // by the container's edit list
-  std::int64_t cut = 0;         // packets at the end that the container marks as incomplete
-  bool odd = false;             // packets are not frames
+  std::int64_t discarded = 0;  // by the container's edit list
+  std::int64_t cut = 0;        // packets at the end that the container marks as incomplete
+  bool odd = false;            // packets are not frames
   bool parameters_replaced = false;
   bool first_clean = false;
   std::string broken;
 };
 
 [[noreturn]] void refuse_film(const std::string& name, std::string found, std::string expected, std::string remedy) {
-  refuse(Radius::kRequest, {.what = "film " + name, .found = std::move(found), .expected = std::move(expected), .remedy = std::move(remedy)});
+  refuse(Radius::kRequest, {.what = "film " + name,
+                            .found = std::move(found),
+                            .expected = std::move(expected),
+                            .remedy = std::move(remedy)});
 }
 
 // Tells single fields from whole pictures of interlaced H.264, which only the parameter sets reveal.
@@ -76,8 +79,10 @@ class FieldParser {
     }
     std::uint8_t* out = nullptr;
     int out_bytes = 0;
-    av_parser_parse2(parser_, codec_.get(), &out, &out_bytes, packet.data, packet.size, packet.pts, packet.dts, packet.pos);
-    return parser_->picture_structure == AV_PICTURE_STRUCTURE_TOP_FIELD || parser_->picture_structure == AV_PICTURE_STRUCTURE_BOTTOM_FIELD;
+    av_parser_parse2(parser_, codec_.get(), &out, &out_bytes, packet.data, packet.size, packet.pts, packet.dts,
+                     packet.pos);
+    return parser_->picture_structure == AV_PICTURE_STRUCTURE_TOP_FIELD ||
+           parser_->picture_structure == AV_PICTURE_STRUCTURE_BOTTOM_FIELD;
   }
 
  private:
@@ -88,11 +93,13 @@ class FieldParser {
 void take_packet(const AVPacket& packet, PacketReader& reader, FieldParser& fields, Pass& pass) {
   const std::int64_t place = pass.packets++;
   std::size_t bytes = 0;
-  pass.parameters_replaced |= av_packet_get_side_data(&packet, AV_PKT_DATA_NEW_EXTRADATA, &bytes) != nullptr && place > 0;
+  pass.parameters_replaced |=
+      av_packet_get_side_data(&packet, AV_PKT_DATA_NEW_EXTRADATA, &bytes) != nullptr && place > 0;
   if (packet.size <= 0 || packet.data == nullptr) {
     return;  // AVI's "repeat the last picture": no picture comes out of it
   }
-  const PacketFacts facts = reader.read({packet.data, static_cast<std::size_t>(packet.size)}, (packet.flags & AV_PKT_FLAG_KEY) != 0);
+  const PacketFacts facts =
+      reader.read({packet.data, static_cast<std::size_t>(packet.size)}, (packet.flags & AV_PKT_FLAG_KEY) != 0);
   pass.odd |= facts.odd || fields.is_field(packet);
   pass.cut = (packet.flags & AV_PKT_FLAG_CORRUPT) != 0 ? pass.cut + 1 : 0;
   if ((packet.flags & AV_PKT_FLAG_DISCARD) != 0) {
@@ -104,7 +111,8 @@ void take_packet(const AVPacket& packet, PacketReader& reader, FieldParser& fiel
   }
   pass.unknown_times += packet.pts == AV_NOPTS_VALUE ? 1 : 0;
   pass.first_clean |= pass.shown.empty() && facts.clean;
-  if (facts.clean && packet.pts != AV_NOPTS_VALUE && (pass.points.empty() || place - pass.points.back().packet >= kAccessSpacing)) {
+  if (facts.clean && packet.pts != AV_NOPTS_VALUE &&
+      (pass.points.empty() || place - pass.points.back().packet >= kAccessSpacing)) {
     pass.points.push_back({-1, place, packet.pts, packet.dts, packet.pos});
   }
   pass.shown.push_back({packet.pts, place});
@@ -112,7 +120,8 @@ void take_packet(const AVPacket& packet, PacketReader& reader, FieldParser& fiel
 
 Pass read_packets(FilmInput& input) {
   const AVCodecParameters& coding = input.coding();
-  PacketReader reader(coding.codec_id, {coding.extradata, static_cast<std::size_t>(std::max(coding.extradata_size, 0))});
+  PacketReader reader(coding.codec_id,
+                      {coding.extradata, static_cast<std::size_t>(std::max(coding.extradata_size, 0))});
   FieldParser fields(input);
   Pass pass;
   const AvPacket packet = make_packet();
@@ -126,8 +135,8 @@ Pass read_packets(FilmInput& input) {
   return pass;
 }
 
-// Sorts into presentation order. False when the stamps cannot name frames: unknown, twice the same, or far from the order
-// in which the pictures are decoded (a jump of the clock).
+// Sorts into presentation order. False when the stamps cannot name frames: unknown, twice the same, or far from the
+// order in which the pictures are decoded (a jump of the clock).
 bool order_by_time(Pass& pass) {
   if (pass.unknown_times > 0 || pass.odd) {
     return false;
@@ -135,7 +144,9 @@ bool order_by_time(Pass& pass) {
   std::vector<Shown> sorted = pass.shown;
   std::stable_sort(sorted.begin(), sorted.end(), [](const Shown& a, const Shown& b) { return a.pts < b.pts; });
   const auto decoding_rank = [&](const Shown& s) {
-    return std::lower_bound(pass.shown.begin(), pass.shown.end(), s.packet, [](const Shown& x, std::int64_t packet) { return x.packet < packet; }) - pass.shown.begin();
+    return std::lower_bound(pass.shown.begin(), pass.shown.end(), s.packet,
+                            [](const Shown& x, std::int64_t packet) { return x.packet < packet; }) -
+           pass.shown.begin();
   };
   for (std::size_t i = 0; i < sorted.size(); ++i) {
     if (i > 0 && sorted[i].pts == sorted[i - 1].pts) {
@@ -158,7 +169,8 @@ double seconds_between(std::int64_t from, std::int64_t to, AVRational unit) {
   return static_cast<double>(static_cast<__int128>(to) - from) * unit.num / unit.den;
 }
 
-// True times since the first frame from stamps (in order); steps that cannot be true are replaced by one frame at `fps`.
+// True times since the first frame from stamps (in order); steps that cannot be true are replaced by one frame at
+// `fps`.
 void write_times(FrameTable& table, std::span<const std::int64_t> stamps, AVRational unit, double fps) {
   const double step = 1 / (fps > kFpsBelievable ? fps : 24);
   double shift = 0;  // seconds added because of replaced steps
@@ -178,7 +190,8 @@ void write_times(FrameTable& table, std::span<const std::int64_t> stamps, AVRati
     table.frames[i].seconds = seconds;
   }
   if (repaired > 0) {
-    table.notes.push_back(fmt::format("{} jump{} of the film's clock replaced by one frame's length", repaired, repaired == 1 ? "" : "s"));
+    table.notes.push_back(fmt::format("{} jump{} of the film's clock replaced by one frame's length", repaired,
+                                      repaired == 1 ? "" : "s"));
   }
 }
 
@@ -207,7 +220,8 @@ void settle_rate(FrameTable& table, const AVStream& stream) {
   table.variable = table.frames.size() > 1;
   table.fps = measured > 0 && !(std::abs(declared / measured - 1) < 0.02) ? measured : declared;
   if (declared > 0 && table.fps != declared) {
-    table.notes.push_back(fmt::format("the header declares {:.3f} frames a second, the frames' times say {:.3f}", declared, table.fps));
+    table.notes.push_back(
+        fmt::format("the header declares {:.3f} frames a second, the frames' times say {:.3f}", declared, table.fps));
   }
 }
 
@@ -224,7 +238,8 @@ void place_access_points(FrameTable& table, const Pass& pass) {
     for (; next < decoded.size() && decoded[next].packet < point.packet; ++next) {
       latest = std::max(latest, decoded[next].pts);
     }
-    const auto at = std::lower_bound(table.frames.begin(), table.frames.end(), point.pts, [](const FrameEntry& f, std::int64_t pts) { return f.pts < pts; });
+    const auto at = std::lower_bound(table.frames.begin(), table.frames.end(), point.pts,
+                                     [](const FrameEntry& f, std::int64_t pts) { return f.pts < pts; });
     if (latest < point.pts && at != table.frames.end() && at->pts == point.pts) {
       point.frame = at - table.frames.begin();
       table.access_points.push_back(point);
@@ -232,8 +247,8 @@ void place_access_points(FrameTable& table, const Pass& pass) {
   }
 }
 
-// A film torn out of a recording may begin with pictures that refer to lost ones; the decoder leaves them out. Decodes the
-// start and removes them. False when no picture comes out there.
+// A film torn out of a recording may begin with pictures that refer to lost ones; the decoder leaves them out. Decodes
+// the start and removes them. False when no picture comes out there.
 bool remove_torn_head(FrameTable& table, FilmInput& input) {
   FilmDecoder decoder(input, 1);
   const AvPacket packet = make_packet();
@@ -250,9 +265,13 @@ bool remove_torn_head(FrameTable& table, FilmInput& input) {
   }
   std::sort(delivered.begin(), delivered.end());
   const std::size_t before = table.frames.size();
-  std::erase_if(table.frames, [&](const FrameEntry& f) { return f.pts < delivered.back() && !std::binary_search(delivered.begin(), delivered.end(), f.pts); });
+  std::erase_if(table.frames, [&](const FrameEntry& f) {
+    return f.pts < delivered.back() && !std::binary_search(delivered.begin(), delivered.end(), f.pts);
+  });
   if (before != table.frames.size()) {
-    table.notes.push_back(fmt::format("{} pictures at the start refer to pictures that the file does not hold: left out", before - table.frames.size()));
+    table.notes.push_back(
+        fmt::format("{} pictures at the start refer to pictures that the file does not hold: left out",
+                    before - table.frames.size()));
   }
   return !table.frames.empty();
 }
@@ -287,9 +306,14 @@ void fill_by_time(FrameTable& table, const Pass& pass, const MediaSource& source
   for (const Shown& shown : pass.shown) {
     table.frames.push_back({shown.pts, 0});
   }
-  const bool torn = !pass.first_clean || pass.shown.front().packet != std::min_element(pass.shown.begin(), pass.shown.end(), [](const Shown& a, const Shown& b) { return a.packet < b.packet; })->packet;
+  const bool torn = !pass.first_clean ||
+                    pass.shown.front().packet !=
+                        std::min_element(pass.shown.begin(), pass.shown.end(), [](const Shown& a, const Shown& b) {
+                          return a.packet < b.packet;
+                        })->packet;
   const AVCodecID codec = stream.codecpar->codec_id;
-  const bool refers = codec == AV_CODEC_ID_H264 || codec == AV_CODEC_ID_HEVC || codec == AV_CODEC_ID_MPEG1VIDEO || codec == AV_CODEC_ID_MPEG2VIDEO || codec == AV_CODEC_ID_MPEG4;
+  const bool refers = codec == AV_CODEC_ID_H264 || codec == AV_CODEC_ID_HEVC || codec == AV_CODEC_ID_MPEG1VIDEO ||
+                      codec == AV_CODEC_ID_MPEG2VIDEO || codec == AV_CODEC_ID_MPEG4;
   if (torn && refers) {
     FilmInput again(source);
     if (!remove_torn_head(table, again)) {
@@ -309,9 +333,11 @@ void note_oddities(FrameTable& table, const FilmInput& input, const Pass& pass) 
   const AVStream& stream = input.video();
   const auto note = [&](std::string text) { table.notes.push_back(std::move(text)); };
   if (!pass.broken.empty()) {
-    note(fmt::format("the file cannot be read further after {} packets ({}): what comes before is used", pass.packets, pass.broken));
+    note(fmt::format("the file cannot be read further after {} packets ({}): what comes before is used", pass.packets,
+                     pass.broken));
   } else if (stream.nb_frames > pass.packets) {
-    note(fmt::format("the header declares {} frames, the file holds {}: it was probably cut", stream.nb_frames, pass.packets));
+    note(fmt::format("the header declares {} frames, the file holds {}: it was probably cut", stream.nb_frames,
+                     pass.packets));
   }
   if (pass.discarded > 0) {
     note(fmt::format("{} frames are outside the container's edit list: left out", pass.discarded));
@@ -319,7 +345,8 @@ void note_oddities(FrameTable& table, const FilmInput& input, const Pass& pass) 
   if (input.other_video_streams() > 0) {
     note(fmt::format("the first of {} video streams is used", input.other_video_streams() + 1));
   }
-  const AVRational shape = stream.sample_aspect_ratio.num > 0 ? stream.sample_aspect_ratio : input.coding().sample_aspect_ratio;
+  const AVRational shape =
+      stream.sample_aspect_ratio.num > 0 ? stream.sample_aspect_ratio : input.coding().sample_aspect_ratio;
   if (shape.num > 0 && shape.den > 0 && shape.num != shape.den) {
     note(fmt::format("pixels are {}:{}: not stretched, as in the reference", shape.num, shape.den));
   }
@@ -336,7 +363,8 @@ void read_orientation(FrameTable& table, const AVStream& stream) {
   if (const auto orientation = matrix_orientation(matrix)) {
     table.orientation = *orientation;
   } else {
-    table.notes.push_back(fmt::format("the film asks for turning by {:.1f} degrees, no quarter turn: not done", -av_display_rotation_get(matrix)));
+    table.notes.push_back(fmt::format("the film asks for turning by {:.1f} degrees, no quarter turn: not done",
+                                      -av_display_rotation_get(matrix)));
   }
 }
 
@@ -357,7 +385,8 @@ FrameTable read_frame_table(const MediaSource& source) {
   table.codec = avcodec_get_name(input.coding().codec_id);
   Pass pass = read_packets(input);
   table.packets = pass.packets;
-  for (; pass.cut > 0 && !pass.shown.empty() && pass.shown.back().packet >= pass.packets - pass.cut; pass.shown.pop_back()) {
+  for (; pass.cut > 0 && !pass.shown.empty() && pass.shown.back().packet >= pass.packets - pass.cut;
+       pass.shown.pop_back()) {
     table.notes.push_back("the last packet is cut off: left out");
   }
   const bool any = !pass.shown.empty();
@@ -367,8 +396,11 @@ FrameTable read_frame_table(const MediaSource& source) {
     count_by_decoding(table, source, rate_of(stream.avg_frame_rate));
   }
   if (table.frames.empty()) {
-    refuse_film(source.name, fmt::format("{} packets and no picture in them{}", pass.packets, pass.broken.empty() ? "" : " (" + pass.broken + ")"),
-                "at least 2 frames", "check that the file is complete; a recording may have been stopped before it was finished");
+    refuse_film(source.name,
+                fmt::format("{} packets and no picture in them{}", pass.packets,
+                            pass.broken.empty() ? "" : " (" + pass.broken + ")"),
+                "at least 2 frames",
+                "check that the file is complete; a recording may have been stopped before it was finished");
   }
   read_orientation(table, stream);
   note_oddities(table, input, pass);

@@ -15,11 +15,12 @@ struct FrameEntry {
   double seconds;    // true time since the first frame; never falls
 };
 
-// A packet from which decoding gives exactly the pixels of a decode from the start, for all frames shown at or after it.
+// A packet from which decoding gives exactly the pixels of a decode from the start, for all frames shown at or after
+// it.
 struct AccessPoint {
-  std::int64_t frame;       // its index in presentation order
-  std::int64_t packet;      // its place in decoding order
-  std::int64_t pts, dts;    // stream unit
+  std::int64_t frame;         // its index in presentation order
+  std::int64_t packet;        // its place in decoding order
+  std::int64_t pts, dts;      // stream unit
   std::int64_t offset_bytes;  // in the file; -1 when the container does not tell
 };
 
@@ -34,7 +35,7 @@ struct FrameTable {
   std::string format = {}, codec = {};  // FFmpeg's names
   std::vector<FrameEntry> frames = {};
   std::vector<AccessPoint> access_points = {};  // rising; empty when only the start is proven
-  std::vector<std::string> notes = {};  // what was found odd and what was done about it
+  std::vector<std::string> notes = {};          // what was found odd and what was done about it
 
   double duration_seconds() const;  // until the end of the last frame's average time
 };

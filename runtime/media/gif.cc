@@ -51,8 +51,10 @@ class GifDecoder {
         if (DGifGetLine(gif_, line.data(), frame.Width) == GIF_ERROR) {
           fail(gif_->Error);
         }
-        std::uint8_t* out = picture.rgb.data() +
-                            (static_cast<std::size_t>(frame.Top + y) * static_cast<std::size_t>(picture.width) + static_cast<std::size_t>(frame.Left)) * 3;
+        std::uint8_t* out =
+            picture.rgb.data() + (static_cast<std::size_t>(frame.Top + y) * static_cast<std::size_t>(picture.width) +
+                                  static_cast<std::size_t>(frame.Left)) *
+                                     3;
         for (const GifPixelType v : line) {
           out = std::copy(colours[v].begin(), colours[v].end(), out);
         }
@@ -128,7 +130,8 @@ class GifDecoder {
 
   [[noreturn]] void fail(int error) const {
     const char* text = GifErrorString(error);
-    refuse_damaged(name_, "GIF", std::string("the decoder's complaint \"") + (text == nullptr ? "unreadable" : text) + "\"");
+    refuse_damaged(name_, "GIF",
+                   std::string("the decoder's complaint \"") + (text == nullptr ? "unreadable" : text) + "\"");
   }
 
   Bytes bytes_;
@@ -142,7 +145,10 @@ class GifDecoder {
 
 StillFacts gif_facts(Bytes bytes, const std::string& name) {
   const GifDecoder decoder(bytes, name);
-  return {.format = StillFormat::kGif, .height = decoder.height(), .width = decoder.width(), .notes = {"a GIF: only its first frame is used"}};
+  return {.format = StillFormat::kGif,
+          .height = decoder.height(),
+          .width = decoder.width(),
+          .notes = {"a GIF: only its first frame is used"}};
 }
 
 Picture decode_gif(Bytes bytes, const std::string& name) {

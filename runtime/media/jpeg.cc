@@ -1,4 +1,5 @@
-// JPEG by libjpeg-turbo with its default settings (accurate integer DCT, smooth chroma upsampling): the reference's pixels.
+// JPEG by libjpeg-turbo with its default settings (accurate integer DCT, smooth chroma upsampling): the reference's
+// pixels.
 #include <cstdio>  // jpeglib.h needs FILE and size_t before it
 
 #include <jpeglib.h>
@@ -150,7 +151,10 @@ class JpegDecoder {
 
 StillFacts jpeg_facts(Bytes bytes, const std::string& name) {
   const JpegDecoder decoder(bytes, name);
-  return {.format = StillFormat::kJpeg, .height = decoder.height(), .width = decoder.width(), .orientation = decoder.orientation()};
+  return {.format = StillFormat::kJpeg,
+          .height = decoder.height(),
+          .width = decoder.width(),
+          .orientation = decoder.orientation()};
 }
 
 Picture decode_jpeg(Bytes bytes, const std::string& name) {

@@ -1,5 +1,5 @@
-// The eight ways a picture can lie, numbered as in EXIF: 1 upright, 3 upside down, 6 must be turned clockwise, 8 counter-
-// clockwise; 2, 4, 5, 7 are the mirrored ones.
+// The eight ways a picture can lie, numbered as in EXIF: 1 upright, 3 upside down, 6 must be turned clockwise, 8
+// counter- clockwise; 2, 4, 5, 7 are the mirrored ones.
 #pragma once
 
 #include <cstddef>

@@ -24,7 +24,8 @@ template <typename T, typename Value>
 void write_patch(const std::uint8_t* frame, int width, int row, int column, T* out, const Value& value) {
   constexpr std::ptrdiff_t kPlane = std::ptrdiff_t{kTemporalPatch} * kPatchSide * kPatchSide;
   for (int y = 0; y < kPatchSide; ++y) {
-    const std::uint8_t* p = frame + ((static_cast<std::ptrdiff_t>(row) * kPatchSide + y) * width + column * kPatchSide) * 3;
+    const std::uint8_t* p =
+        frame + ((static_cast<std::ptrdiff_t>(row) * kPatchSide + y) * width + column * kPatchSide) * 3;
     for (int x = 0; x < kPatchSide; ++x, p += 3, ++out) {
       out[0] = value(p[0]);
       out[kPlane] = value(p[1]);

@@ -6,9 +6,9 @@
 
 namespace zoetrope {
 
-constexpr int kPatchSide = 16;                                        // pixels
-constexpr int kMergeSide = 2;                                         // patches
-constexpr int kTemporalPatch = 2;                                     // frames
+constexpr int kPatchSide = 16;                                               // pixels
+constexpr int kMergeSide = 2;                                                // patches
+constexpr int kTemporalPatch = 2;                                            // frames
 constexpr int kPatchColumns = 3 * kTemporalPatch * kPatchSide * kPatchSide;  // 1536
 
 // One temporal pair: two frames [height, width, 3], both sides multiples of 32 (an image is given twice). Row r of

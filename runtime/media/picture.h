@@ -14,7 +14,8 @@ struct Picture {
   std::vector<std::uint8_t> rgb;  // [height, width, 3]
 
   static Picture blank(int height, int width) {
-    return {height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3)};
+    return {height, width,
+            std::vector<std::uint8_t>(static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3)};
   }
 };
 

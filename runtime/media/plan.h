@@ -1,5 +1,5 @@
-// From sizes, frame times and options to what the model will see: sampled frames, resized sides, grids, timestamps. Pure
-// arithmetic, decided before a pixel is decoded; equal to the reference's on every recorded row.
+// From sizes, frame times and options to what the model will see: sampled frames, resized sides, grids, timestamps.
+// Pure arithmetic, decided before a pixel is decoded; equal to the reference's on every recorded row.
 #pragma once
 
 #include <cstdint>
@@ -25,18 +25,20 @@ struct ImagePlan {
 };
 
 struct VideoPlan {
-  std::vector<std::int64_t> frames;  // source frame of every sampled frame, an even number: the last is repeated if need be
-  std::vector<double> timestamps;    // [grid.t] seconds
+  std::vector<std::int64_t>
+      frames;  // source frame of every sampled frame, an even number: the last is repeated if need be
+  std::vector<double> timestamps;  // [grid.t] seconds
   PictureSide source, resized;
   Grid grid;
   MediaReport report;
 };
 
 // Resized sides of a picture; limits in pixels. Throws Error: an aspect ratio above 200.
-PictureSide resized_image(PictureSide source, std::int64_t pixels_min, std::int64_t pixels_max, const std::string& name);
+PictureSide resized_image(PictureSide source, std::int64_t pixels_min, std::int64_t pixels_max,
+                          const std::string& name);
 
-// Resized sides of `frames` sampled frames; limits count frames * height * width. Throws Error: fewer than two frames, a
-// side below 32, an aspect ratio above 200.
+// Resized sides of `frames` sampled frames; limits count frames * height * width. Throws Error: fewer than two frames,
+// a side below 32, an aspect ratio above 200.
 PictureSide resized_video(std::int64_t frames, PictureSide source, std::int64_t pixels_min, std::int64_t pixels_max,
                           const std::string& name);
 

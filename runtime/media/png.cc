@@ -1,5 +1,5 @@
-// PNG by libpng. Transparency and gamma are ignored, 16-bit colour keeps its high byte, 16-bit grey is clipped to 255, as
-// the reference's reader does.
+// PNG by libpng. Transparency and gamma are ignored, 16-bit colour keeps its high byte, 16-bit grey is clipped to 255,
+// as the reference's reader does.
 #include <png.h>
 
 #include <algorithm>
@@ -27,9 +27,9 @@ struct PngFailure : std::runtime_error {
 class PngDecoder {
  public:
   PngDecoder(Bytes bytes, const std::string& name) : bytes_(bytes), name_(name) {
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, nullptr,
-                                  [](png_structp, png_const_charp text) { throw PngFailure(text); },
-                                  [](png_structp, png_const_charp) {});
+    png_ = png_create_read_struct(
+        PNG_LIBPNG_VER_STRING, nullptr, [](png_structp, png_const_charp text) { throw PngFailure(text); },
+        [](png_structp, png_const_charp) {});
     info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
     if (info_ == nullptr) {
       png_destroy_read_struct(&png_, nullptr, nullptr);

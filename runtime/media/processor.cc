@@ -24,7 +24,8 @@ void check_fixed_settings(const json::Fields& fields) {
   fixed("merge_size", kMergeSide);
   fixed("resample", 3);  // bicubic
   if (fields.has("rescale_factor") && std::abs(fields.number("rescale_factor") * 255 - 1) > 1e-6) {
-    fields.refuse("rescale_factor", std::to_string(fields.number("rescale_factor")), "1/255", "use the checkpoint's own file");
+    fields.refuse("rescale_factor", std::to_string(fields.number("rescale_factor")), "1/255",
+                  "use the checkpoint's own file");
   }
   for (const char* key : {"do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_sample_frames"}) {
     if (!fields.boolean_or(key, true)) {
@@ -54,12 +55,16 @@ void load_limits(const json::Fields& fields, Processor& processor) {
   processor.pixels_min = fields.integer_or("min_pixels", processor.pixels_min, 1, kPixelsMax);
   processor.pixels_max = fields.integer_or("max_pixels", processor.pixels_max, 1, kPixelsMax);
   if (processor.pixels_min > processor.pixels_max) {
-    fields.refuse("size", std::to_string(processor.pixels_min) + " as lower and " + std::to_string(processor.pixels_max) + " as upper limit",
+    fields.refuse("size",
+                  std::to_string(processor.pixels_min) + " as lower and " + std::to_string(processor.pixels_max) +
+                      " as upper limit",
                   "a lower limit not above the upper one", "use the checkpoint's own file");
   }
 }
 
-json::Value read(const std::filesystem::path& file) { return json::parse_file(file, Radius::kStartup, std::size_t{1} << 20); }
+json::Value read(const std::filesystem::path& file) {
+  return json::parse_file(file, Radius::kStartup, std::size_t{1} << 20);
+}
 
 }  // namespace
 
@@ -82,7 +87,8 @@ VideoProcessor VideoProcessor::load(const std::filesystem::path& folder) {
   load_limits(fields, processor);
   processor.fps = fields.number_or("fps", processor.fps);
   if (!(processor.fps > 0) || !std::isfinite(processor.fps)) {
-    fields.refuse("fps", std::to_string(processor.fps), "a positive number of frames a second", "use the checkpoint's own file");
+    fields.refuse("fps", std::to_string(processor.fps), "a positive number of frames a second",
+                  "use the checkpoint's own file");
   }
   constexpr std::int64_t kFramesMax = std::numeric_limits<int>::max();
   processor.frames_min = static_cast<int>(fields.integer_or("min_frames", processor.frames_min, 1, kFramesMax));

@@ -23,7 +23,9 @@ double cubic(double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
 }
 
-std::uint8_t clamped(std::int32_t sum, int shift) { return static_cast<std::uint8_t>(std::clamp(sum >> shift, 0, 255)); }
+std::uint8_t clamped(std::int32_t sum, int shift) {
+  return static_cast<std::uint8_t>(std::clamp(sum >> shift, 0, 255));
+}
 
 }  // namespace
 
@@ -83,7 +85,8 @@ void resize_row_plain(const ResizeAxis& axis, const std::uint8_t* line, std::uin
   }
 }
 
-void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out) {
+void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
+                         std::uint8_t* out) {
   const std::int16_t* w = axis.weight.data() + static_cast<std::ptrdiff_t>(y) * axis.taps;
   const std::uint8_t* top = in + static_cast<std::size_t>(axis.first[static_cast<std::size_t>(y)]) * row_bytes;
   for (std::size_t x = 0; x < row_bytes; ++x) {
@@ -103,10 +106,13 @@ bool avx2_present() {
 }
 
 // Four taps at a time: the low lane holds taps 0 and 1, the high lane 2 and 3, as pairs (r0 r1) (g0 g1) (b0 b1).
-__attribute__((target("avx2"))) void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) {
+__attribute__((target("avx2"))) void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line,
+                                                     std::uint8_t* out) {
   constexpr char z = -128;  // byte shuffles write zero for these
   const __m256i pixel_pairs = _mm256_setr_epi8(0, z, 3, z, 1, z, 4, z, 2, z, 5, z, z, z, z, z,  //
                                                6, z, 9, z, 7, z, 10, z, 8, z, 11, z, z, z, z, z);
+  const __m256i weight_pairs = _mm256_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3,  //
+                                                4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
   const __m128i half = _mm_set1_epi32(1 << (axis.shift - 1));
   const __m128i shift = _mm_cvtsi32_si128(axis.shift);
   for (int i = 0; i < axis.size_out; ++i) {
@@ -115,8 +121,8 @@ __attribute__((target("avx2"))) void resize_row_avx2(const ResizeAxis& axis, con
     __m256i sum = _mm256_setzero_si256();
     for (int j = 0; j < axis.taps; j += 4, p += 12) {
       const __m256i pixels = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-      const __m128i four = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(w + j));
-      const __m256i weights = _mm256_set_m128i(_mm_shuffle_epi32(four, 0x55), _mm_shuffle_epi32(four, 0x00));
+      const __m256i four = _mm256_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(w + j)));
+      const __m256i weights = _mm256_shuffle_epi8(four, weight_pairs);
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, pixel_pairs), weights));
     }
     __m128i total = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
@@ -143,8 +149,10 @@ __attribute__((target("avx2"))) void resize_column_avx2(const ResizeAxis& axis, 
       const std::uint8_t* p = top + static_cast<std::size_t>(j) * row_bytes + x;
       const bool pair = j + 1 < n;  // the last odd row is paired with itself and weight zero
       const __m256i a = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-      const __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pair ? p + row_bytes : p)));
-      const std::uint32_t both = static_cast<std::uint16_t>(w[j]) | static_cast<std::uint32_t>(static_cast<std::uint16_t>(pair ? w[j + 1] : 0)) << 16;
+      const __m256i b =
+          _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pair ? p + row_bytes : p)));
+      const std::uint32_t both = static_cast<std::uint16_t>(w[j]) |
+                                 static_cast<std::uint32_t>(static_cast<std::uint16_t>(pair ? w[j + 1] : 0)) << 16;
       const __m256i weights = _mm256_set1_epi32(static_cast<std::int32_t>(both));
       low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weights));
       high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weights));
@@ -165,8 +173,11 @@ __attribute__((target("avx2"))) void resize_column_avx2(const ResizeAxis& axis, 
 #else
 
 bool avx2_present() { return false; }
-void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) { resize_row_plain(axis, line, out); }
-void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out) {
+void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) {
+  resize_row_plain(axis, line, out);
+}
+void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
+                        std::uint8_t* out) {
   resize_column_plain(axis, y, in, row_bytes, out);
 }
 
@@ -200,8 +211,8 @@ void Resizer::apply(const std::uint8_t* in, std::ptrdiff_t stride_bytes, std::sp
     (fast ? detail::resize_row_avx2 : detail::resize_row_plain)(columns_, line_.data(), to);
   }
   for (int y = 0; tall && y < rows_.size_out; ++y) {
-    (fast ? detail::resize_column_avx2 : detail::resize_column_plain)(rows_, y, narrow_.data(), out_row,
-                                                                      out.data() + static_cast<std::size_t>(y) * out_row);
+    (fast ? detail::resize_column_avx2 : detail::resize_column_plain)(
+        rows_, y, narrow_.data(), out_row, out.data() + static_cast<std::size_t>(y) * out_row);
   }
 }
 

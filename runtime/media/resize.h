@@ -44,10 +44,12 @@ namespace detail {
 // The two passes in plain integers and with AVX2. Same bits; `apply` takes the second where the processor has it.
 // `line` holds size_in pixels and at least 16 + 3 * taps readable bytes behind them.
 void resize_row_plain(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out);
-void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out);
+void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
+                         std::uint8_t* out);
 bool avx2_present();
 void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out);
-void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes, std::uint8_t* out);
+void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
+                        std::uint8_t* out);
 }  // namespace detail
 
 }  // namespace zoetrope

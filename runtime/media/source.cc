@@ -82,8 +82,8 @@ MediaSource data_address(std::string_view reference) {
 // The scheme of an address ("http" of "http://x"), or nothing for a plain path.
 std::optional<std::string> scheme_of(std::string_view reference) {
   std::size_t n = 0;
-  while (n < reference.size() && (std::isalnum(static_cast<unsigned char>(reference[n])) != 0 ||
-                                  reference[n] == '+' || reference[n] == '-' || reference[n] == '.')) {
+  while (n < reference.size() && (std::isalnum(static_cast<unsigned char>(reference[n])) != 0 || reference[n] == '+' ||
+                                  reference[n] == '-' || reference[n] == '.')) {
     ++n;
   }
   if (n < 2 || n >= reference.size() || reference[n] != ':') {

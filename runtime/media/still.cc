@@ -52,11 +52,13 @@ Decoder decoder_of(still::Bytes bytes, const std::string& name) {
 }  // namespace
 
 void check_picture_size(const std::string& what, std::int64_t height, std::int64_t width) {
-  if (height < 1 || width < 1 || height > kPictureSideMax || width > kPictureSideMax || height * width > kPicturePixelsMax) {
-    refuse(Radius::kRequest, {.what = what,
-                              .found = fmt::format("{} x {} pixels (width x height)", width, height),
-                              .expected = fmt::format("1 to {} a side and at most {} pixels", kPictureSideMax, kPicturePixelsMax),
-                              .remedy = "scale it down"});
+  if (height < 1 || width < 1 || height > kPictureSideMax || width > kPictureSideMax ||
+      height * width > kPicturePixelsMax) {
+    refuse(Radius::kRequest,
+           {.what = what,
+            .found = fmt::format("{} x {} pixels (width x height)", width, height),
+            .expected = fmt::format("1 to {} a side and at most {} pixels", kPictureSideMax, kPicturePixelsMax),
+            .remedy = "scale it down"});
   }
 }
 
@@ -90,7 +92,8 @@ Picture decode_still(const MediaSource& source) {
   if (facts.orientation == kUpright) {
     return picture;
   }
-  return turned(picture.rgb.data(), picture.height, picture.width, static_cast<std::ptrdiff_t>(picture.width) * 3, facts.orientation);
+  return turned(picture.rgb.data(), picture.height, picture.width, static_cast<std::ptrdiff_t>(picture.width) * 3,
+                facts.orientation);
 }
 
 }  // namespace zoetrope

@@ -1,5 +1,6 @@
-// Still pictures: JPEG, PNG, WebP, BMP, GIF (first frame), decoded as the reference does (Pillow's convert("RGB"): alpha is
-// dropped, not blended; 16-bit grey is clipped to 255; CMYK by Adobe's rule), then turned upright by EXIF or XMP.
+// Still pictures: JPEG, PNG, WebP, BMP, GIF (first frame), decoded as the reference does (Pillow's convert("RGB"):
+// alpha is dropped, not blended; 16-bit grey is clipped to 255; CMYK by Adobe's rule), then turned upright by EXIF or
+// XMP.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +18,8 @@ enum class StillFormat { kJpeg, kPng, kWebp, kBmp, kGif };
 // What the header says.
 struct StillFacts {
   StillFormat format = StillFormat::kPng;
-  int height = 0, width = 0;  // as stored
-  int orientation = 1;        // orientation.h
+  int height = 0, width = 0;            // as stored
+  int orientation = 1;                  // orientation.h
   std::vector<std::string> notes = {};  // for the media report
 
   int upright_height() const { return orientation >= 5 ? width : height; }

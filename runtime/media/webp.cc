@@ -1,4 +1,5 @@
-// WebP by libwebp: lossy, lossless, with or without alpha (dropped). Of an animation the first frame, laid on its canvas.
+// WebP by libwebp: lossy, lossless, with or without alpha (dropped). Of an animation the first frame, laid on its
+// canvas.
 #include <webp/decode.h>
 
 #include <cstring>
@@ -88,7 +89,8 @@ Picture decode_webp(Bytes bytes, const std::string& name) {
   Picture picture = Picture::blank(layout.height, layout.width);
   const std::size_t stride = static_cast<std::size_t>(layout.width) * 3;
   const std::size_t start = static_cast<std::size_t>(layout.y) * stride + static_cast<std::size_t>(layout.x) * 3;
-  if (WebPDecodeRGBInto(data, layout.frame.size(), picture.rgb.data() + start, picture.rgb.size() - start, static_cast<int>(stride)) == nullptr) {
+  if (WebPDecodeRGBInto(data, layout.frame.size(), picture.rgb.data() + start, picture.rgb.size() - start,
+                        static_cast<int>(stride)) == nullptr) {
     refuse_damaged(name, "WebP", "data that cannot be decoded or ends too early");
   }
   return picture;

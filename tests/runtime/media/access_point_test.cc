@@ -29,7 +29,8 @@ TEST(AccessPoint, H264IsProvenByIdrPicturesOnly) {
   PacketReader reader(AV_CODEC_ID_H264, {});
   EXPECT_TRUE(reader.read(nals({{kSps, 1}, {kPps, 2}, {kSei, 6}, {kIdr, 9}}), true).clean);
   EXPECT_FALSE(reader.read(nals({{kSlice, 9}}), false).clean);
-  EXPECT_FALSE(reader.read(nals({{kSps, 1}, {kPps, 2}, {kSei, 6, 1}, {kSlice, 9}}), true).clean) << "a recovery point proves nothing";
+  EXPECT_FALSE(reader.read(nals({{kSps, 1}, {kPps, 2}, {kSei, 6, 1}, {kSlice, 9}}), true).clean)
+      << "a recovery point proves nothing";
   EXPECT_FALSE(reader.read(nals({{kIdr, 9}}), false).clean) << "the container must agree";
   EXPECT_TRUE(reader.read(nals({{kIdr, 9}}), true).clean) << "the parameter sets are those of the start";
   EXPECT_FALSE(reader.read(nals({{kPps, 3}, {kIdr, 9}}), true).clean) << "a new parameter set";
@@ -57,7 +58,10 @@ TEST(AccessPoint, HevcByPictureType) {
 
 TEST(AccessPoint, Mpeg2NeedsTheSequenceHeaderAndCountsFields) {
   const Bytes sequence = {0, 0, 1, 0xb3, 1, 2, 3};
-  const auto picture = [](int type, int structure) { return Bytes{0, 0, 1, 0, 0, static_cast<std::uint8_t>(type << 3), 0, 0, 0, 1, 0xb5, 0x8f, 0xff, static_cast<std::uint8_t>(0xf0 | structure)}; };
+  const auto picture = [](int type, int structure) {
+    return Bytes{0, 0, 1,    0,    0,    static_cast<std::uint8_t>(type << 3),       0, 0,
+                 0, 1, 0xb5, 0x8f, 0xff, static_cast<std::uint8_t>(0xf0 | structure)};
+  };
   const auto join = [](std::vector<Bytes> parts) {
     Bytes out;
     for (const Bytes& part : parts) {
@@ -88,10 +92,10 @@ TEST(AccessPoint, Mpeg4PackedStreamsAreOdd) {
 
 TEST(AccessPoint, VpxAndAv1Headers) {
   PacketReader vp9(AV_CODEC_ID_VP9, {});
-  EXPECT_TRUE(vp9.read(Bytes{0x82, 1, 2}, true).clean);    // 10 00 0 0 1 0: key, shown
-  EXPECT_FALSE(vp9.read(Bytes{0x80, 1, 2}, true).shown);   // key, hidden
-  EXPECT_FALSE(vp9.read(Bytes{0x86, 1, 2}, true).clean);   // inter
-  EXPECT_TRUE(vp9.read(Bytes{0x88, 1, 2}, false).shown);   // shows an older frame
+  EXPECT_TRUE(vp9.read(Bytes{0x82, 1, 2}, true).clean);   // 10 00 0 0 1 0: key, shown
+  EXPECT_FALSE(vp9.read(Bytes{0x80, 1, 2}, true).shown);  // key, hidden
+  EXPECT_FALSE(vp9.read(Bytes{0x86, 1, 2}, true).clean);  // inter
+  EXPECT_TRUE(vp9.read(Bytes{0x88, 1, 2}, false).shown);  // shows an older frame
   PacketReader vp8(AV_CODEC_ID_VP8, {});
   EXPECT_FALSE(vp8.read(Bytes{0x01, 1, 2}, false).shown);
   EXPECT_TRUE(vp8.read(Bytes{0x10, 1, 2}, true).shown);
@@ -109,7 +113,8 @@ TEST(AccessPoint, IntraOnlyCodecsAreFree) {
 
 TEST(AccessPoint, AnyBytesAreSurvived) {
   std::mt19937 random(11);
-  for (const int codec : {AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG4, AV_CODEC_ID_VP8, AV_CODEC_ID_VP9, AV_CODEC_ID_AV1}) {
+  for (const int codec : {AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MPEG2VIDEO, AV_CODEC_ID_MPEG4,
+                          AV_CODEC_ID_VP8, AV_CODEC_ID_VP9, AV_CODEC_ID_AV1}) {
     for (int round = 0; round < 300; ++round) {
       const auto noise = [&] {
         Bytes bytes(random() % 60);

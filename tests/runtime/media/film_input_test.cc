@@ -15,7 +15,10 @@ using namespace zoetrope::test;
 
 TEST(FilmInput, GivesThePacketsOfTheFirstVideoStreamFromFileAndMemory) {
   const auto path = films().path("two.mkv");
-  films().ffmpeg("-f lavfi -i testsrc2=size=96x64:rate=25 -f lavfi -i testsrc2=size=64x64:rate=25 -f lavfi -i sine -map 2 -map 0 -map 1 -t 1 -c:v mpeg4 -c:a aac " + path.string());
+  films().ffmpeg(
+      "-f lavfi -i testsrc2=size=96x64:rate=25 -f lavfi -i testsrc2=size=64x64:rate=25 -f lavfi -i sine -map 2 -map 0 "
+      "-map 1 -t 1 -c:v mpeg4 -c:a aac " +
+      path.string());
   for (const MediaSource& source : {MediaSource::file(path), MediaSource::memory("m", file_bytes(path))}) {
     FilmInput input(source);
     EXPECT_EQ(input.coding().width, 96);

@@ -23,7 +23,8 @@ TEST(FilmReader, GoldenClipsAreDecodedAndResizedExactly) {
     const std::string label(row.at("file").as_string());
     const MediaSource source = MediaSource::file(named_media(label));
     const FrameTable table = read_frame_table(source);
-    EXPECT_EQ(static_cast<std::int64_t>(table.frames.size()), row.at("total_frames").to_number<std::int64_t>()) << label;
+    EXPECT_EQ(static_cast<std::int64_t>(table.frames.size()), row.at("total_frames").to_number<std::int64_t>())
+        << label;
     EXPECT_EQ(table.fps, row.at("fps").to_number<double>()) << label;
     EXPECT_FALSE(table.variable);
     VideoOptions options;
@@ -46,13 +47,15 @@ TEST(FilmReader, GoldenClipsAreDecodedAndResizedExactly) {
     EXPECT_EQ(plan.resized.height, row.at("resized").at(0).to_number<int>());
     EXPECT_EQ(plan.resized.width, row.at("resized").at(1).to_number<int>());
     for (std::size_t i = 0; i < plan.timestamps.size(); ++i) {
-      EXPECT_EQ(fmt::format("<{} seconds>", timestamp_text(plan.timestamps[i])), row.at("timestamp_texts").at(i).as_string());
+      EXPECT_EQ(fmt::format("<{} seconds>", timestamp_text(plan.timestamps[i])),
+                row.at("timestamp_texts").at(i).as_string());
     }
     if (!row.at("exact").as_bool()) {
       continue;
     }
     const std::string k = std::to_string(row.at("index").to_number<int>());
-    for (const auto& [name, height, width] : {std::tuple{"frames." + k, table.height, table.width}, std::tuple{"resized." + k, plan.resized.height, plan.resized.width}}) {
+    for (const auto& [name, height, width] : {std::tuple{"frames." + k, table.height, table.width},
+                                              std::tuple{"resized." + k, plan.resized.height, plan.resized.width}}) {
       const std::vector<std::uint8_t> all = golden.data<std::uint8_t>(name);
       FilmReader reader(source, table, {.height = height, .width = width, .expected = indices});
       const std::size_t frame_bytes = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
@@ -60,7 +63,8 @@ TEST(FilmReader, GoldenClipsAreDecodedAndResizedExactly) {
       for (std::size_t i = 0; i < indices.size(); ++i) {
         Picture got = Picture::blank(height, width);
         reader.read(indices[i], got.rgb);
-        expect_same(got, from_planes(std::span(all).subspan(i * frame_bytes, frame_bytes), height, width), name + fmt::format(" [{}]", i));
+        expect_same(got, from_planes(std::span(all).subspan(i * frame_bytes, frame_bytes), height, width),
+                    name + fmt::format(" [{}]", i));
       }
       ++clips;
     }
@@ -78,7 +82,8 @@ TEST(FilmReader, RealFilmGivesTheReferencesPixels) {
   for (std::size_t i = 0; i < 2; ++i) {
     Picture got = Picture::blank(224, 398);
     reader.read(static_cast<std::int64_t>(16 * i), got.rgb);
-    expect_same(got, from_planes(std::span(frames).subspan(i * got.rgb.size(), got.rgb.size()), 224, 398), fmt::format("frame {}", 16 * i));
+    expect_same(got, from_planes(std::span(frames).subspan(i * got.rgb.size(), got.rgb.size()), 224, 398),
+                fmt::format("frame {}", 16 * i));
   }
 }
 
@@ -111,7 +116,9 @@ TEST_P(EveryKind, SeekingChangesNoPixel) {
   EXPECT_EQ(table.access_points.size() > 1, kind.jumps) << table.access_points.size();
   const auto count = static_cast<std::int64_t>(expected.size());
   const auto compare = [&](const std::vector<std::int64_t>& indices, bool announced, const std::string& what) {
-    FilmReader reader(source, table, {.height = kFilmHeight, .width = kFilmWidth, .expected = announced ? indices : std::vector<std::int64_t>{}});
+    FilmReader reader(
+        source, table,
+        {.height = kFilmHeight, .width = kFilmWidth, .expected = announced ? indices : std::vector<std::int64_t>{}});
     const auto got = frames_read(reader, indices);
     for (std::size_t i = 0; i < indices.size(); ++i) {
       EXPECT_EQ(got[i], expected[static_cast<std::size_t>(indices[i])]) << what << ", frame " << indices[i];
@@ -121,7 +128,8 @@ TEST_P(EveryKind, SeekingChangesNoPixel) {
   compare(every(1, count), false, "all");
   for (const std::int64_t step : {2, 7, 31}) {
     for (const std::int64_t first : {0, 5}) {
-      const FilmReaderCounts counts = compare(every(step, count, first), true, fmt::format("every {} from {}", step, first));
+      const FilmReaderCounts counts =
+          compare(every(step, count, first), true, fmt::format("every {} from {}", step, first));
       EXPECT_EQ(counts.restarts, 0);
       if (!kind.jumps || step == 31) {
         EXPECT_EQ(counts.jumps > 0, kind.jumps) << step;
@@ -138,36 +146,86 @@ TEST_P(EveryKind, SeekingChangesNoPixel) {
 INSTANTIATE_TEST_SUITE_P(
     Films, EveryKind,
     testing::Values(
-        Kind{.file = "closed.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0", .jumps = true},
-        Kind{.file = "closed.mkv", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0", .jumps = true},
-        Kind{.file = "closed.ts", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0", .jumps = true},
-        Kind{.file = "open.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0:open-gop=1"},
-        Kind{.file = "refresh.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:intra-refresh=1:bframes=0"},
-        Kind{.file = "pyramid.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=17:min-keyint=17:scenecut=0:bframes=7:b-pyramid=normal:b-adapt=0:ref=4", .jumps = true},
-        Kind{.file = "interlaced.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:tff=1:bframes=2", .jumps = true},
-        Kind{.file = "vfr.mkv", .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3", .filter = "select='not(mod(n,5))+between(n,40,60)'", .jumps = true, .variable = true, .frames = 70},
-        Kind{.file = "vfr.mp4", .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3", .filter = "select='not(mod(n,5))+between(n,40,60)'", .jumps = true, .variable = true, .frames = 70},
-        Kind{.file = "bt709.mp4", .coding = "-c:v libx264 -preset veryfast -threads 1 -bsf:v h264_metadata=colour_primaries=1:transfer_characteristics=1:matrix_coefficients=1 -x264-params keyint=12:min-keyint=12:scenecut=0", .jumps = true},
-        Kind{.file = "full444.mkv", .coding = "-c:v libx264 -preset veryfast -threads 1 -pix_fmt yuvj444p -x264-params keyint=12:min-keyint=12:scenecut=0", .jumps = true},
-        Kind{.file = "bare.h264", .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:bframes=3", .counted = true},
-        Kind{.file = "hevc-closed.mp4", .coding = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=0:bframes=3", .jumps = true},
-        Kind{.file = "hevc-open.mkv", .coding = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-adapt=0", .jumps = true},
+        Kind{.file = "closed.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0",
+             .jumps = true},
+        Kind{.file = "closed.mkv",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0",
+             .jumps = true},
+        Kind{.file = "closed.ts",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=0",
+             .jumps = true},
+        Kind{.file = "open.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0:open-gop=1"},
+        Kind{.file = "refresh.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:intra-refresh=1:bframes=0"},
+        Kind{.file = "pyramid.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=17:min-keyint=17:scenecut=0:bframes=7:b-pyramid=normal:b-adapt=0:ref=4",
+             .jumps = true},
+        Kind{.file = "interlaced.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:tff=1:bframes=2",
+             .jumps = true},
+        Kind{.file = "vfr.mkv",
+             .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3",
+             .filter = "select='not(mod(n,5))+between(n,40,60)'",
+             .jumps = true,
+             .variable = true,
+             .frames = 70},
+        Kind{.file = "vfr.mp4",
+             .coding = "-vsync vfr -c:v libx264 -preset veryfast -threads 1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0:bframes=3",
+             .filter = "select='not(mod(n,5))+between(n,40,60)'",
+             .jumps = true,
+             .variable = true,
+             .frames = 70},
+        Kind{.file = "bt709.mp4",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -bsf:v "
+                       "h264_metadata=colour_primaries=1:transfer_characteristics=1:matrix_coefficients=1 -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0",
+             .jumps = true},
+        Kind{.file = "full444.mkv",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -pix_fmt yuvj444p -x264-params "
+                       "keyint=12:min-keyint=12:scenecut=0",
+             .jumps = true},
+        Kind{.file = "bare.h264",
+             .coding = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:bframes=3",
+             .counted = true},
+        Kind{.file = "hevc-closed.mp4",
+             .coding = "-c:v libx265 -preset ultrafast -x265-params "
+                       "log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=0:bframes=3",
+             .jumps = true},
+        Kind{.file = "hevc-open.mkv",
+             .coding = "-c:v libx265 -preset ultrafast -x265-params "
+                       "log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:"
+                       "b-adapt=0",
+             .jumps = true},
         Kind{.file = "mpeg4.mp4", .coding = "-c:v mpeg4 -q:v 4 -g 12 -bf 2", .jumps = true},
         Kind{.file = "mpeg4.avi", .coding = "-c:v mpeg4 -q:v 4 -g 12 -bf 0", .jumps = true},
         Kind{.file = "mpeg4-b.avi", .coding = "-c:v mpeg4 -q:v 4 -g 12 -bf 2", .counted = true},
         Kind{.file = "mpeg2.ts", .coding = "-c:v mpeg2video -q:v 4 -g 12 -bf 2", .jumps = true},
         Kind{.file = "mpeg2.mpg", .coding = "-c:v mpeg2video -q:v 4 -g 12 -bf 2", .jumps = true},
-        Kind{.file = "vp9.mkv", .coding = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 12 -b:v 300k -auto-alt-ref 1 -lag-in-frames 12", .jumps = true},
-        Kind{.file = "vp8.webm", .coding = "-c:v libvpx -deadline realtime -cpu-used 8 -g 12 -b:v 300k -auto-alt-ref 1 -lag-in-frames 12"},
+        Kind{.file = "vp9.mkv",
+             .coding =
+                 "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 12 -b:v 300k -auto-alt-ref 1 -lag-in-frames 12",
+             .jumps = true},
+        Kind{.file = "vp8.webm",
+             .coding = "-c:v libvpx -deadline realtime -cpu-used 8 -g 12 -b:v 300k -auto-alt-ref 1 -lag-in-frames 12"},
         Kind{.file = "av1.mp4", .coding = "-c:v libsvtav1 -preset 12 -g 12 -svtav1-params lp=1", .jumps = true},
         Kind{.file = "mjpeg.avi", .coding = "-c:v mjpeg -q:v 4 -pix_fmt yuvj420p", .jumps = true},
-        Kind{.file = "ffv1.mkv", .coding = "-c:v ffv1"},
-        Kind{.file = "flash.flv", .coding = "-c:v flv -g 12 -q:v 4"},
+        Kind{.file = "ffv1.mkv", .coding = "-c:v ffv1"}, Kind{.file = "flash.flv", .coding = "-c:v flv -g 12 -q:v 4"},
         Kind{.file = "windows.wmv", .coding = "-c:v wmv2 -g 12 -q:v 4"},
         Kind{.file = "theora.ogv", .coding = "-c:v libtheora -g 12 -q:v 6"}),
     [](const testing::TestParamInfo<Kind>& tested) {
       std::string name = tested.param.file;
-      std::replace_if(name.begin(), name.end(), [](char c) { return c == '.' || c == '-'; }, '_');
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return c == '.' || c == '-'; }, '_');
       return name;
     });
 

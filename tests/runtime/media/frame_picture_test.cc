@@ -24,7 +24,8 @@ Picture flat(int y, int u, int v, AVColorSpace space, AVColorRange range) {
   EXPECT_GE(av_frame_get_buffer(frame.get(), 0), 0);
   const int values[] = {y, u, v};
   for (int plane = 0; plane < 3; ++plane) {
-    std::fill_n(frame->data[plane], frame->linesize[plane] * (plane == 0 ? 32 : 16), static_cast<std::uint8_t>(values[plane]));
+    std::fill_n(frame->data[plane], frame->linesize[plane] * (plane == 0 ? 32 : 16),
+                static_cast<std::uint8_t>(values[plane]));
   }
   Picture out = Picture::blank(32, 64);
   EXPECT_EQ(FramePicture(32, 64, kUpright).write(*frame, out.rgb), "");

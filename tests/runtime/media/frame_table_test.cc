@@ -15,8 +15,11 @@ using namespace zoetrope::test;
 
 static_assert(sizeof(FrameEntry) == 16, "ten hours at 60 frames a second are 35 MB");
 
-constexpr const char* kClosed = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=0";
-constexpr const char* kOpen = "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0:open-gop=1";
+constexpr const char* kClosed =
+    "-c:v libx264 -preset veryfast -threads 1 -x264-params keyint=12:min-keyint=12:scenecut=0:bframes=0";
+constexpr const char* kOpen =
+    "-c:v libx264 -preset veryfast -threads 1 -x264-params "
+    "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0:open-gop=1";
 
 using File = std::vector<std::byte>;
 
@@ -36,7 +39,8 @@ void write_big_endian(File& file, std::size_t at, std::uint32_t value) {
 }
 
 bool has_note(const FrameTable& table, std::string_view text) {
-  return std::any_of(table.notes.begin(), table.notes.end(), [&](const std::string& note) { return note.find(text) != std::string::npos; });
+  return std::any_of(table.notes.begin(), table.notes.end(),
+                     [&](const std::string& note) { return note.find(text) != std::string::npos; });
 }
 
 // Every frame of the table, read in order, against the pictures that the ffmpeg program decodes from the same file.
@@ -57,7 +61,8 @@ const File& closed_film() {
 
 TEST(FrameTable, DeclaredDurationsAreNotBelieved) {
   File file = closed_film();
-  for (const auto& [box, offset] : {std::pair{"mvhd", 20}, std::pair{"mdhd", 20}, std::pair{"tkhd", 24}, std::pair{"elst", 12}}) {
+  for (const auto& [box, offset] :
+       {std::pair{"mvhd", 20}, std::pair{"mdhd", 20}, std::pair{"tkhd", 24}, std::pair{"elst", 12}}) {
     write_big_endian(file, position(file, box) + static_cast<std::size_t>(offset), 0xffffffff);
   }
   const FrameTable table = read_frame_table(memory(file));
@@ -68,13 +73,15 @@ TEST(FrameTable, DeclaredDurationsAreNotBelieved) {
 
 TEST(FrameTable, AbsurdAndZeroFrameLengths) {
   File file = closed_film();
-  std::memcpy(file.data() + position(file, "edts"), "free", 4);  // its edit list would hide what lies beyond the true length
+  std::memcpy(file.data() + position(file, "edts"), "free",
+              4);  // its edit list would hide what lies beyond the true length
   const std::size_t stts = position(file, "stts");
   write_big_endian(file, stts + 16, 0x7fffffff);
   const FrameTable absurd = read_frame_table(memory(file));
   EXPECT_EQ(absurd.frames.size(), 60U);
   EXPECT_LT(absurd.frames.back().seconds, 60 * 24 * 3600.0);
-  EXPECT_TRUE(std::is_sorted(absurd.frames.begin(), absurd.frames.end(), [](const FrameEntry& a, const FrameEntry& b) { return a.seconds < b.seconds; }));
+  EXPECT_TRUE(std::is_sorted(absurd.frames.begin(), absurd.frames.end(),
+                             [](const FrameEntry& a, const FrameEntry& b) { return a.seconds < b.seconds; }));
   EXPECT_TRUE(has_note(absurd, "jump") || !absurd.variable) << absurd.frames.back().seconds;
   write_big_endian(file, stts + 16, 0);
   const FrameTable zero = read_frame_table(memory(file));
@@ -84,13 +91,15 @@ TEST(FrameTable, AbsurdAndZeroFrameLengths) {
 TEST(FrameTable, CutFilesKeepWhatIsThere) {
   const File& whole = closed_film();
   const FrameTable full = read_frame_table(memory(whole));
-  const FrameTable half = read_frame_table(memory({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}));
+  const FrameTable half =
+      read_frame_table(memory({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}));
   EXPECT_GT(half.frames.size(), 5U);
   EXPECT_LT(half.frames.size(), 55U);
   EXPECT_TRUE(has_note(half, "was probably cut") || has_note(half, "cannot be read further"));
   EXPECT_EQ(full.notes.size(), 0U);
   for (const std::int64_t index : {std::int64_t{0}, static_cast<std::int64_t>(half.frames.size()) - 1}) {
-    FilmReader reader(memory({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}), half, {.height = kFilmHeight, .width = kFilmWidth});
+    FilmReader reader(memory({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}), half,
+                      {.height = kFilmHeight, .width = kFilmWidth});
     std::vector<std::uint8_t> a(kFilmFrameBytes), b(kFilmFrameBytes);
     reader.read(index, a);
     FilmReader(memory(whole), full, {.height = kFilmHeight, .width = kFilmWidth}).read(index, b);
@@ -100,7 +109,8 @@ TEST(FrameTable, CutFilesKeepWhatIsThere) {
 
 TEST(FrameTable, EveryCutIsAFilmOrOneLine) {
   for (const char* name : {"cut.mp4", "cut.mkv", "cut.ts", "cut.avi"}) {
-    const File whole = file_bytes(films().film(name, 30, std::string(name).ends_with("avi") ? "-c:v mpeg4 -g 5" : kOpen));
+    const File whole =
+        file_bytes(films().film(name, 30, std::string(name).ends_with("avi") ? "-c:v mpeg4 -g 5" : kOpen));
     for (std::size_t n = 1; n < whole.size(); n += 1 + whole.size() / 25) {
       const MediaSource cut = memory({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)});
       try {
@@ -121,26 +131,36 @@ TEST(FrameTable, WhatShowsNoPicturesIsRefused) {
             "film sound: found 1 stream: audio, expected a video stream; give a file that shows pictures");
   File no_index = closed_film();
   no_index.resize(position(no_index, "moov") - 4);
-  EXPECT_NE(refusal([&] { read_frame_table(memory(no_index)); }).find("check that the file is complete"), std::string::npos);
+  EXPECT_NE(refusal([&] { read_frame_table(memory(no_index)); }).find("check that the file is complete"),
+            std::string::npos);
   EXPECT_NE(refusal([] { read_frame_table(memory(File(5000))); }).find("cannot open"), std::string::npos);
 }
 
 TEST(FrameTable, PlaylistsAndOtherDoorsAreClosed) {
-  for (const char* text : {"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
-                           "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile /etc/passwd\n",
-                           "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9999 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-                           "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\"><Period/></MPD>", "just some text\n"}) {
+  for (const char* text :
+       {"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile /etc/passwd\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9999 RTP/AVP 96\na=rtpmap:96 "
+        "H264/90000\n",
+        "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\"><Period/></MPD>",
+        "just some text\n"}) {
     const std::string_view view(text);
     const auto start = std::chrono::steady_clock::now();
-    const std::string message = refusal([&] { read_frame_table(memory({reinterpret_cast<const std::byte*>(view.data()), reinterpret_cast<const std::byte*>(view.data()) + view.size()})); });
+    const std::string message = refusal([&] {
+      read_frame_table(memory({reinterpret_cast<const std::byte*>(view.data()),
+                               reinterpret_cast<const std::byte*>(view.data()) + view.size()}));
+    });
     EXPECT_NE(message.find("cannot open"), std::string::npos) << message;
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
   }
 }
 
 TEST(FrameTable, HugePicturesAreRefusedByTheirHeader) {
-  films().ffmpeg("-f lavfi -i color=size=16400x32 -frames:v 1 -c:v mjpeg -pix_fmt yuvj420p " + films().path("wide.avi").string());
-  EXPECT_NE(refusal([] { read_frame_table(MediaSource::file(films().path("wide.avi"))); }).find("16400 x 32 pixels"), std::string::npos);
+  films().ffmpeg("-f lavfi -i color=size=16400x32 -frames:v 1 -c:v mjpeg -pix_fmt yuvj420p " +
+                 films().path("wide.avi").string());
+  EXPECT_NE(refusal([] { read_frame_table(MediaSource::file(films().path("wide.avi"))); }).find("16400 x 32 pixels"),
+            std::string::npos);
 }
 
 TEST(FrameTable, TurnedFilms) {
@@ -156,7 +176,9 @@ TEST(FrameTable, TurnedFilms) {
     FilmReader(MediaSource::file(path), table, height, width, true).read(4, upright);
     FilmReader(MediaSource::file(path), table, kFilmHeight, kFilmWidth, false).read(4, lying);
     EXPECT_EQ(upright, turned(lying.data(), kFilmHeight, kFilmWidth, kFilmWidth * 3, table.orientation).rgb);
-    films().ffmpeg(fmt::format("-i {} -frames:v 5 -vsync passthrough -vf scale=flags=bilinear,format=rgb24 -f rawvideo {}", path.string(), films().path("t.rgb").string()));
+    films().ffmpeg(
+        fmt::format("-i {} -frames:v 5 -vsync passthrough -vf scale=flags=bilinear,format=rgb24 -f rawvideo {}",
+                    path.string(), films().path("t.rgb").string()));
     const File theirs = file_bytes(films().path("t.rgb"));
     ASSERT_EQ(theirs.size(), 5 * kFilmFrameBytes);
     double difference = 0;  // the program turns before it converts colours
@@ -168,12 +190,17 @@ TEST(FrameTable, TurnedFilms) {
 }
 
 TEST(FrameTable, TornStartsCountWhatTheDecoderDelivers) {
-  for (const auto& [name, coding] : {std::pair{"torn264.ts", kOpen}, std::pair{"torn2.ts", "-c:v mpeg2video -q:v 4 -g 12 -bf 2"},
-                                     std::pair{"torn265.ts", "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-adapt=0"}}) {
+  for (const auto& [name, coding] :
+       {std::pair{"torn264.ts", kOpen}, std::pair{"torn2.ts", "-c:v mpeg2video -q:v 4 -g 12 -bf 2"},
+        std::pair{"torn265.ts",
+                  "-c:v libx265 -preset ultrafast -x265-params "
+                  "log-level=none:pools=1:frame-threads=1:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-"
+                  "adapt=0"}}) {
     const File whole = file_bytes(films().film(name, 60, coding));
     const std::size_t cut = whole.size() / 3 / 188 * 188;
     const auto path = films().path(std::string("cut-") + name);
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(whole.data()) + cut, static_cast<std::streamsize>(whole.size() - cut));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(whole.data()) + cut, static_cast<std::streamsize>(whole.size() - cut));
     const FrameTable table = read_frame_table(MediaSource::file(path));
     EXPECT_LT(table.frames.size(), 60U) << name;
     expect_all_frames(path, table);
@@ -208,7 +235,8 @@ TEST(FrameTable, EditListsHideFrames) {
 
 TEST(FrameTable, LongFilmsAreEnteredByTheirIndex) {
   for (const char* name : {"long.mp4", "long.mkv", "long.ts"}) {
-    const auto path = films().film(name, 1500, "-c:v libx264 -preset ultrafast -threads 1 -x264-params keyint=25:scenecut=0:bframes=2");
+    const auto path = films().film(
+        name, 1500, "-c:v libx264 -preset ultrafast -threads 1 -x264-params keyint=25:scenecut=0:bframes=2");
     const MediaSource source = MediaSource::file(path);
     const FrameTable table = read_frame_table(source);
     ASSERT_EQ(table.frames.size(), 1500U) << name;
@@ -245,7 +273,10 @@ TEST(FrameTable, DamageIsNamedAndEndsAtTheNextProvenStart) {
       EXPECT_EQ(a, b) << "frame " << i << " differs and nobody said so";
     } catch (const Error& error) {
       ++refused;
-      EXPECT_NE(std::string(error.what()).find(fmt::format("frame {} at {:.3f} seconds", i, static_cast<double>(i) / 25)), std::string::npos) << error.what();
+      EXPECT_NE(
+          std::string(error.what()).find(fmt::format("frame {} at {:.3f} seconds", i, static_cast<double>(i) / 25)),
+          std::string::npos)
+          << error.what();
       EXPECT_GE(i, clean.access_points[1].frame);
       EXPECT_LT(i, clean.access_points[2].frame);
     }
@@ -262,21 +293,27 @@ TEST(FrameTable, SizesThatChangeOnTheWayAreRefused) {
   FilmReader reader(memory(joined), table, {.height = kFilmHeight, .width = kFilmWidth});
   std::vector<std::uint8_t> rgb(kFilmFrameBytes);
   reader.read(3, rgb);
-  EXPECT_NE(refusal([&] { reader.read(static_cast<std::int64_t>(table.frames.size()) - 1, rgb); }).find("128 x 128 pixels where the film began with 96 x 64"), std::string::npos);
+  EXPECT_NE(refusal([&] {
+              reader.read(static_cast<std::int64_t>(table.frames.size()) - 1, rgb);
+            }).find("128 x 128 pixels where the film began with 96 x 64"),
+            std::string::npos);
 }
 
 TEST(FrameTable, OneFrameIsATableButNoVideo) {
   const FrameTable table = read_frame_table(MediaSource::file(films().film("one.mp4", 1, kClosed)));
   EXPECT_EQ(table.frames.size(), 1U);
-  EXPECT_NE(refusal([&] { plan_video("film", table, {}, {}); }).find("found 1 frame, expected at least 2 frames"), std::string::npos);
+  EXPECT_NE(refusal([&] { plan_video("film", table, {}, {}); }).find("found 1 frame, expected at least 2 frames"),
+            std::string::npos);
 }
 
 TEST(FrameTable, MoreThreadsGiveTheSamePixels) {
   const auto path = films().film("threads.mp4", 60, kOpen);
   const FrameTable table = read_frame_table(MediaSource::file(path));
   const auto indices = every(7, 60);
-  FilmReader one(MediaSource::file(path), table, {.height = kFilmHeight, .width = kFilmWidth, .threads = 1, .expected = indices});
-  FilmReader four(MediaSource::file(path), table, {.height = kFilmHeight, .width = kFilmWidth, .threads = 4, .expected = indices});
+  FilmReader one(MediaSource::file(path), table,
+                 {.height = kFilmHeight, .width = kFilmWidth, .threads = 1, .expected = indices});
+  FilmReader four(MediaSource::file(path), table,
+                  {.height = kFilmHeight, .width = kFilmWidth, .threads = 4, .expected = indices});
   EXPECT_EQ(frames_read(one, indices), frames_read(four, indices));
 }
 

@@ -25,7 +25,10 @@ inline json::Value rows_of(const std::string& file) {
 }
 
 // "goldens/media/wide.png" and "media/real_image_1.png" as the golden files name them.
-inline std::filesystem::path named_media(const std::string& label) { return golden_folder() / ".." / (label.starts_with("goldens/") ? golden_folder().filename() / label.substr(8) : std::filesystem::path(label)); }
+inline std::filesystem::path named_media(const std::string& label) {
+  return golden_folder() / ".." /
+         (label.starts_with("goldens/") ? golden_folder().filename() / label.substr(8) : std::filesystem::path(label));
+}
 
 // [3, H, W] -> [H, W, 3]
 inline Picture from_planes(std::span<const std::uint8_t> planes, int height, int width) {
@@ -53,7 +56,8 @@ inline Picture corner(const Picture& whole, int height, int width) {
   Picture part = Picture::blank(height, width);
   for (int y = 0; y < height; ++y) {
     const auto row = whole.rgb.begin() + static_cast<std::ptrdiff_t>(y) * whole.width * 3;
-    std::copy(row, row + static_cast<std::ptrdiff_t>(width) * 3, part.rgb.begin() + static_cast<std::ptrdiff_t>(y) * width * 3);
+    std::copy(row, row + static_cast<std::ptrdiff_t>(width) * 3,
+              part.rgb.begin() + static_cast<std::ptrdiff_t>(y) * width * 3);
   }
   return part;
 }
@@ -70,8 +74,9 @@ inline void expect_same(const Picture& got, const Picture& expected, const std::
     }
   }
   const auto row = static_cast<std::size_t>(got.width) * 3;
-  EXPECT_EQ(different, 0U) << what << ": of " << got.rgb.size() << " values; the first at row " << first / row << " column " << first % row / 3
-                           << " channel " << first % 3 << ": " << int{got.rgb[first]} << " against " << int{expected.rgb[first]};
+  EXPECT_EQ(different, 0U) << what << ": of " << got.rgb.size() << " values; the first at row " << first / row
+                           << " column " << first % row / 3 << " channel " << first % 3 << ": " << int{got.rgb[first]}
+                           << " against " << int{expected.rgb[first]};
 }
 
 // The message with which `body` refuses; fails the test when it does not.

@@ -31,7 +31,8 @@ TEST(Orientation, EightWays) {
     EXPECT_EQ(out.height, swaps_sides(orientation) ? 3 : 2);
     for (std::size_t i = 0; i < 6; ++i) {
       for (std::size_t c = 0; c < 3; ++c) {
-        EXPECT_EQ(out.rgb[3 * i + c], 10 * expected[static_cast<std::size_t>(orientation)][i] + static_cast<int>(c)) << orientation;
+        EXPECT_EQ(out.rgb[3 * i + c], 10 * expected[static_cast<std::size_t>(orientation)][i] + static_cast<int>(c))
+            << orientation;
       }
     }
   }

@@ -14,7 +14,8 @@ using namespace zoetrope::test;
 // The golden rows hold the address of the source pixel; a frame whose bytes are one digit of that address must come out
 // with that digit at every place.
 TEST(Patches, OrderOfEveryRecordedElement) {
-  const std::vector<std::int32_t> golden = SafetensorsFile(preprocess("patch_order.safetensors")).data<std::int32_t>("rows");
+  const std::vector<std::int32_t> golden =
+      SafetensorsFile(preprocess("patch_order.safetensors")).data<std::int32_t>("rows");
   constexpr int kHeight = 64, kWidth = 96, kPixels = kHeight * kWidth;
   constexpr std::size_t kPair = std::size_t{kPixels} * 3 * 2;
   ASSERT_EQ(golden.size(), 2 * kPair);
@@ -24,7 +25,8 @@ TEST(Patches, OrderOfEveryRecordedElement) {
       for (int f = 0; f < 2; ++f) {
         for (int i = 0; i < kPixels * 3; ++i) {
           const int address = ((2 * t + f) * 3 + i % 3) * kPixels + i / 3;
-          frames[static_cast<std::size_t>(f)][static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(address >> digit);
+          frames[static_cast<std::size_t>(f)][static_cast<std::size_t>(i)] =
+              static_cast<std::uint8_t>(address >> digit);
         }
       }
       std::vector<std::uint8_t> out(kPair);

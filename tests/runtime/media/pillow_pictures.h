@@ -11,7 +11,8 @@
 namespace zoetrope::test {
 
 inline const SafetensorsFile& pillow_pictures() {
-  static const SafetensorsFile file(std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "runtime" / "media" / "pillow_pictures.safetensors");
+  static const SafetensorsFile file(std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "runtime" / "media" /
+                                    "pillow_pictures.safetensors");
   return file;
 }
 
@@ -32,7 +33,8 @@ inline int compare_with_pillow(const std::string& prefix) {
     }
     const std::string name = tensor.substr(5);
     const auto& shape = pillow_pictures().shape("rgb." + name);
-    const Picture expected{static_cast<int>(shape[0]), static_cast<int>(shape[1]), pillow_pictures().data<std::uint8_t>("rgb." + name)};
+    const Picture expected{static_cast<int>(shape[0]), static_cast<int>(shape[1]),
+                           pillow_pictures().data<std::uint8_t>("rgb." + name)};
     try {
       expect_same(decode_still(MediaSource::memory(name, pillow_file(name))), expected, name);
     } catch (const Error& error) {
@@ -56,10 +58,12 @@ inline void damage_all(const std::string& prefix) {
     for (std::size_t n = 1; n < whole.size(); n += 1 + whole.size() / 40) {
       auto damaged = whole;
       damaged[n] ^= std::byte{0xa5};
-      for (auto& bytes : {std::vector<std::byte>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)), damaged}) {
+      for (auto& bytes :
+           {std::vector<std::byte>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)), damaged}) {
         try {
           const Picture picture = decode_still(MediaSource::memory("damaged", bytes));
-          EXPECT_EQ(picture.rgb.size(), static_cast<std::size_t>(picture.height) * static_cast<std::size_t>(picture.width) * 3);
+          EXPECT_EQ(picture.rgb.size(),
+                    static_cast<std::size_t>(picture.height) * static_cast<std::size_t>(picture.width) * 3);
           EXPECT_GT(bytes.size() * 2, whole.size()) << tensor << " cut at " << n;
         } catch (const Error& error) {
           EXPECT_EQ(error.radius(), Radius::kRequest) << error.what();

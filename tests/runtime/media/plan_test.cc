@@ -21,7 +21,8 @@ TEST(Plan, EveryImageSizeRow) {
   ASSERT_EQ(rows.as_array().size(), 323U);
   for (const json::Value& row : rows.as_array()) {
     const auto resize = [&] {
-      return resized_image({static_cast<int>(integer(row, "height")), static_cast<int>(integer(row, "width"))}, integer(row, "min_pixels"), integer(row, "max_pixels"), "p");
+      return resized_image({static_cast<int>(integer(row, "height")), static_cast<int>(integer(row, "width"))},
+                           integer(row, "min_pixels"), integer(row, "max_pixels"), "p");
     };
     if (has(row, "error")) {
       EXPECT_NE(refusal(resize).find("200 to 1"), std::string::npos);
@@ -37,12 +38,16 @@ TEST(Plan, EveryVideoSizeRow) {
   std::size_t refused = 0;
   for (const json::Value& row : rows.as_array()) {
     const auto resize = [&] {
-      return resized_video(integer(row, "frames"), {static_cast<int>(integer(row, "height")), static_cast<int>(integer(row, "width"))}, integer(row, "min_pixels"), integer(row, "max_pixels"), "p");
+      return resized_video(integer(row, "frames"),
+                           {static_cast<int>(integer(row, "height")), static_cast<int>(integer(row, "width"))},
+                           integer(row, "min_pixels"), integer(row, "max_pixels"), "p");
     };
     if (has(row, "error")) {
       ++refused;
       const std::string theirs(row.at("error").as_string());
-      const char* ours = theirs.find("temporal_factor") != std::string::npos ? "expected at least 2" : theirs.find("larger than factor") != std::string::npos ? "at least 32 x 32" : "200 to 1";
+      const char* ours = theirs.find("temporal_factor") != std::string::npos      ? "expected at least 2"
+                         : theirs.find("larger than factor") != std::string::npos ? "at least 32 x 32"
+                                                                                  : "200 to 1";
       EXPECT_NE(refusal(resize).find(ours), std::string::npos) << theirs;
     } else {
       EXPECT_EQ(resize(), side(row.at("resized"))) << row;
@@ -82,7 +87,8 @@ VideoPlan plan_of(const json::Value& row) {
     options.total_pixels = row.at("size").at("longest_edge").to_number<std::int64_t>();
   }
   const double fps = has(row, "source_fps") ? row.at("source_fps").to_number<double>() : 0;
-  const FrameTable table = constant_film(integer(row, "total_frames"), fps, static_cast<int>(integer(row, "height")), static_cast<int>(integer(row, "width")));
+  const FrameTable table = constant_film(integer(row, "total_frames"), fps, static_cast<int>(integer(row, "height")),
+                                         static_cast<int>(integer(row, "width")));
   return plan_video("film", table, processor, options);
 }
 
@@ -93,9 +99,11 @@ TEST(Plan, EverySamplingRow) {
   for (const json::Value& row : rows.as_array()) {
     const json::Object& call = row.at("call_options").as_object();
     if (has(row, "error")) {
-      // num_frames beside the processor's own fps is refused there only because the default fills in; here it stands alone.
+      // num_frames beside the processor's own fps is refused there only because the default fills in; here it stands
+      // alone.
       const bool only_default = call.contains("num_frames") && !call.contains("fps");
-      const bool in_configuration = row.at("processor_options").as_object().contains("num_frames");  // processor_test.cc
+      const bool in_configuration =
+          row.at("processor_options").as_object().contains("num_frames");  // processor_test.cc
       if (!only_default && !in_configuration) {
         refusal([&] { plan_of(row); });
       }
@@ -112,12 +120,16 @@ TEST(Plan, EverySamplingRow) {
     }
     EXPECT_EQ(plan.frames, indices) << row;
     EXPECT_EQ(plan.resized, side(row.at("resized"))) << row;
-    EXPECT_EQ(plan.grid, (Grid{row.at("grid_thw").at(0).to_number<int>(), row.at("grid_thw").at(1).to_number<int>(), row.at("grid_thw").at(2).to_number<int>()})) << row;
+    EXPECT_EQ(plan.grid, (Grid{row.at("grid_thw").at(0).to_number<int>(), row.at("grid_thw").at(1).to_number<int>(),
+                               row.at("grid_thw").at(2).to_number<int>()}))
+        << row;
     EXPECT_EQ(plan.grid.tokens(), integer(row, "tokens")) << row;
     ASSERT_EQ(plan.timestamps.size(), row.at("timestamps").as_array().size()) << row;
     for (std::size_t i = 0; i < plan.timestamps.size(); ++i) {
       EXPECT_EQ(plan.timestamps[i], row.at("timestamps").at(i).to_number<double>()) << row;
-      EXPECT_EQ(fmt::format("<{} seconds>", timestamp_text(plan.timestamps[i])), row.at("timestamp_texts").at(i).as_string()) << row;
+      EXPECT_EQ(fmt::format("<{} seconds>", timestamp_text(plan.timestamps[i])),
+                row.at("timestamp_texts").at(i).as_string())
+          << row;
     }
     ++planned;
   }
@@ -143,8 +155,9 @@ TEST(Plan, CropsBySeconds) {
   EXPECT_EQ(plan.frames.size(), 4U);   // 119 frames: 3, raised to the 4 of min_frames
   EXPECT_DOUBLE_EQ(plan.report.seconds_first, 61 / 30.0);
   EXPECT_EQ(plan_video("film", table, {}, {.video_end = 1e300}).frames.back(), 299);
-  for (const VideoOptions& bad : {VideoOptions{.video_start = 10.5}, VideoOptions{.video_start = 3, .video_end = 3}, VideoOptions{.video_start = -1},
-                                  VideoOptions{.video_start = 1e300}, VideoOptions{.video_end = std::nan("")}}) {
+  for (const VideoOptions& bad :
+       {VideoOptions{.video_start = 10.5}, VideoOptions{.video_start = 3, .video_end = 3},
+        VideoOptions{.video_start = -1}, VideoOptions{.video_start = 1e300}, VideoOptions{.video_end = std::nan("")}}) {
     EXPECT_NE(refusal([&] { plan_video("film", table, {}, bad); }).find("video_start"), std::string::npos);
   }
 }
@@ -173,7 +186,8 @@ TEST(Plan, LimitsPerFrameAndTogether) {
   EXPECT_GT(small.resized.height * small.resized.width, 80000);
   const VideoPlan large = plan_video("film", constant_film(60, 30, 64, 64), {}, {.min_pixels = 100000});
   EXPECT_GE(large.resized.height * large.resized.width, 100000);
-  EXPECT_NE(refusal([&] { plan_video("film", table, {}, {.min_pixels = 10000000}); }).find("min_pixels"), std::string::npos);
+  EXPECT_NE(refusal([&] { plan_video("film", table, {}, {.min_pixels = 10000000}); }).find("min_pixels"),
+            std::string::npos);
   const VideoPlan tiny = plan_video("film", table, {}, {.total_pixels = 4096});
   EXPECT_EQ(tiny.resized, (PictureSide{32, 32}));
   EXPECT_NE(tiny.report.notes.back().find("no frame can be smaller"), std::string::npos);
@@ -183,19 +197,24 @@ TEST(Plan, ExtremeOptionsAreRefusedOrBounded) {
   const FrameTable table = constant_film(2, 30, 64, 64);
   EXPECT_EQ(plan_video("film", table, {}, {.fps = 1e300}).frames.size(), 2U);
   EXPECT_EQ(plan_video("film", table, {}, {.fps = 1e-300}).frames.size(), 2U);
-  for (const VideoOptions& bad : {VideoOptions{.fps = 0.0}, VideoOptions{.fps = -1.0}, VideoOptions{.fps = HUGE_VAL}, VideoOptions{.num_frames = 0},
-                                  VideoOptions{.num_frames = INT32_MAX}, VideoOptions{.max_frames = -5}, VideoOptions{.max_frames = INT32_MAX},
-                                  VideoOptions{.fps = 1, .num_frames = 2}, VideoOptions{.total_pixels = 0}, VideoOptions{.max_pixels = INT64_MAX}}) {
+  for (const VideoOptions& bad :
+       {VideoOptions{.fps = 0.0}, VideoOptions{.fps = -1.0}, VideoOptions{.fps = HUGE_VAL},
+        VideoOptions{.num_frames = 0}, VideoOptions{.num_frames = INT32_MAX}, VideoOptions{.max_frames = -5},
+        VideoOptions{.max_frames = INT32_MAX}, VideoOptions{.fps = 1, .num_frames = 2}, VideoOptions{.total_pixels = 0},
+        VideoOptions{.max_pixels = INT64_MAX}}) {
     EXPECT_NE(refusal([&] { plan_video("film", table, {}, bad); }).find("option"), std::string::npos);
   }
 }
 
 TEST(Plan, GivenFrameIndices) {
   const FrameTable table = constant_film(40, 30000.0 / 1001, 70, 50);
-  const VideoPlan plan = plan_video("film", table, {}, {.frame_indices = std::vector<std::int64_t>{0, 3, 11, 19, 20, 37, 39}});
+  const VideoPlan plan =
+      plan_video("film", table, {}, {.frame_indices = std::vector<std::int64_t>{0, 3, 11, 19, 20, 37, 39}});
   EXPECT_EQ(plan.frames, (std::vector<std::int64_t>{0, 3, 11, 19, 20, 37, 39, 39}));
-  for (const auto& bad : {std::vector<std::int64_t>{3, 2}, std::vector<std::int64_t>{0, 40}, std::vector<std::int64_t>{-1, 2}}) {
-    EXPECT_NE(refusal([&] { plan_video("film", table, {}, {.frame_indices = bad}); }).find("frame_indices["), std::string::npos);
+  for (const auto& bad :
+       {std::vector<std::int64_t>{3, 2}, std::vector<std::int64_t>{0, 40}, std::vector<std::int64_t>{-1, 2}}) {
+    EXPECT_NE(refusal([&] { plan_video("film", table, {}, {.frame_indices = bad}); }).find("frame_indices["),
+              std::string::npos);
   }
 }
 
@@ -220,9 +239,18 @@ TEST(Plan, ListOfPicturesWithTheirTimes) {
   EXPECT_EQ(plan.timestamps, (std::vector<double>{2.25, 9}));
   EXPECT_EQ(plan.report.kind, "frames");
   EXPECT_EQ(plan.resized, (PictureSide{96, 128}));
-  EXPECT_NE(refusal([&] { plan_pictures(three, std::vector<double>{0, 2, 1}, {}, {}); }).find("rising times"), std::string::npos);
-  EXPECT_NE(refusal([&] { plan_pictures(std::vector<MediaSource>{picture, other}, std::vector<double>{0, 1}, {}, {}); }).find("like the first"), std::string::npos);
-  EXPECT_NE(refusal([&] { plan_pictures(std::vector<MediaSource>{picture}, std::vector<double>{0}, {}, {}); }).find("found 1 frame,"), std::string::npos);
+  EXPECT_NE(refusal([&] {
+              plan_pictures(three, std::vector<double>{0, 2, 1}, {}, {});
+            }).find("rising times"),
+            std::string::npos);
+  EXPECT_NE(refusal([&] {
+              plan_pictures(std::vector<MediaSource>{picture, other}, std::vector<double>{0, 1}, {}, {});
+            }).find("like the first"),
+            std::string::npos);
+  EXPECT_NE(refusal([&] {
+              plan_pictures(std::vector<MediaSource>{picture}, std::vector<double>{0}, {}, {});
+            }).find("found 1 frame,"),
+            std::string::npos);
 }
 
 TEST(Plan, ImageLimitsWorkAlone) {
@@ -231,7 +259,8 @@ TEST(Plan, ImageLimitsWorkAlone) {
   EXPECT_LE(small.resized.height * small.resized.width, 20000);
   const ImagePlan large = plan_image(picture, {}, {.min_pixels = 1000000});
   EXPECT_GE(large.resized.height * large.resized.width, 1000000);
-  EXPECT_NE(refusal([&] { plan_image(picture, {}, {.min_pixels = 2, .max_pixels = 1}); }).find("exchange"), std::string::npos);
+  EXPECT_NE(refusal([&] { plan_image(picture, {}, {.min_pixels = 2, .max_pixels = 1}); }).find("exchange"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -20,8 +20,10 @@ TEST(Resize, EqualsTheReferenceOnEveryRecordedShape) {
     const std::string k = std::to_string(row.at("index").to_number<int>());
     const auto& from = golden.shape("in." + k);
     const auto& to = golden.shape("out." + k);
-    const Picture in = from_planes(golden.data<std::uint8_t>("in." + k), static_cast<int>(from[1]), static_cast<int>(from[2]));
-    const Picture expected = from_planes(golden.data<std::uint8_t>("out." + k), static_cast<int>(to[1]), static_cast<int>(to[2]));
+    const Picture in =
+        from_planes(golden.data<std::uint8_t>("in." + k), static_cast<int>(from[1]), static_cast<int>(from[2]));
+    const Picture expected =
+        from_planes(golden.data<std::uint8_t>("out." + k), static_cast<int>(to[1]), static_cast<int>(to[2]));
     Picture out;
     resize_bicubic(in, expected.height, expected.width, out);
     expect_same(out, expected, "row " + k);
@@ -33,7 +35,8 @@ TEST(Resize, BothInstructionSetsGiveTheSameBits) {
     GTEST_LOG_(INFO) << "no AVX2 here: the second column of this comparison is the first one";
   }
   std::mt19937 random(7);
-  for (const auto& [in, out] : std::vector<std::pair<int, int>>{{1, 32}, {5, 96}, {33, 32}, {97, 32}, {640, 416}, {1000, 31}, {1920, 32}, {64, 65}}) {
+  for (const auto& [in, out] : std::vector<std::pair<int, int>>{
+           {1, 32}, {5, 96}, {33, 32}, {97, 32}, {640, 416}, {1000, 31}, {1920, 32}, {64, 65}}) {
     const ResizeAxis axis(in, out);
     std::vector<std::uint8_t> line(static_cast<std::size_t>(in) * 3 + 16 + 3 * static_cast<std::size_t>(axis.taps));
     for (auto& v : line) {
@@ -52,7 +55,8 @@ TEST(Resize, BothInstructionSetsGiveTheSameBits) {
     for (int y = 0; y < out; ++y) {
       std::vector<std::uint8_t> a(row_bytes), b(row_bytes);
       detail::resize_column_plain(axis, y, rows.data(), row_bytes, a.data());
-      (detail::avx2_present() ? detail::resize_column_avx2 : detail::resize_column_plain)(axis, y, rows.data(), row_bytes, b.data());
+      (detail::avx2_present() ? detail::resize_column_avx2 : detail::resize_column_plain)(axis, y, rows.data(),
+                                                                                          row_bytes, b.data());
       ASSERT_EQ(a, b) << in << " -> " << out << " row " << y;
     }
   }
@@ -80,7 +84,8 @@ TEST(Resize, ReadsRowsWithPadding) {
   }
   std::vector<std::uint8_t> padded(40 * 192, 77);
   for (std::size_t y = 0; y < 40; ++y) {
-    std::copy_n(in.rgb.begin() + static_cast<std::ptrdiff_t>(y * 150), 150, padded.begin() + static_cast<std::ptrdiff_t>(y * 192));
+    std::copy_n(in.rgb.begin() + static_cast<std::ptrdiff_t>(y * 150), 150,
+                padded.begin() + static_cast<std::ptrdiff_t>(y * 192));
   }
   Picture expected;
   resize_bicubic(in, 32, 64, expected);

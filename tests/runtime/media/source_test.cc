@@ -10,7 +10,9 @@ namespace {
 
 using namespace zoetrope::test;
 
-std::string text(const std::vector<std::byte>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string text(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 TEST(Source, PathsAndAddresses) {
   EXPECT_EQ(media_from_reference("film.mp4", "/films").path, "/films/film.mp4");
@@ -24,9 +26,10 @@ TEST(Source, PathsAndAddresses) {
 }
 
 TEST(Source, EverythingElseIsRefusedInOneLine) {
-  for (const char* bad : {"", "http://host/film.mp4", "HTTPS://host/x", "ftp://h/x", "rtsp://h/x", "concat://a|b", "subfile://x", "data:text/plain,hello",
-                          "data:image/png;base64", "file://host/x", "file:relative", "file:///a%2", "file:///a%00b", "data:;base64,AA=A", "data:;base64,AAA",
-                          "data:;base64,AB==", "data:;base64,A\nA="}) {
+  for (const char* bad :
+       {"", "http://host/film.mp4", "HTTPS://host/x", "ftp://h/x", "rtsp://h/x", "concat://a|b", "subfile://x",
+        "data:text/plain,hello", "data:image/png;base64", "file://host/x", "file:relative", "file:///a%2",
+        "file:///a%00b", "data:;base64,AA=A", "data:;base64,AAA", "data:;base64,AB==", "data:;base64,A\nA="}) {
     if (std::string_view(bad) == "file:relative") {
       EXPECT_EQ(media_from_reference(bad, "/films").path, "/films/relative");
       continue;
@@ -35,7 +38,8 @@ TEST(Source, EverythingElseIsRefusedInOneLine) {
     EXPECT_NE(message.find("expected"), std::string::npos) << bad << ": " << message;
   }
   EXPECT_EQ(refusal([] { media_from_reference("http://host/film.mp4", "/"); }),
-            "media reference 'http://host/film.mp4': found the scheme 'http', expected a file name, a file:/// address or a data: address with base64 "
+            "media reference 'http://host/film.mp4': found the scheme 'http', expected a file name, a file:/// address "
+            "or a data: address with base64 "
             "(nothing is fetched from a network); download the file first and name it by its path");
 }
 
@@ -67,14 +71,19 @@ TEST(Source, ReadsFilesAndMemoryAlike) {
 }
 
 TEST(Source, WhatIsNoFileIsSaid) {
-  EXPECT_NE(refusal([] { SourceReader(MediaSource::file("/no/such/film.mp4")); }).find("found No such file or directory"), std::string::npos);
+  EXPECT_NE(
+      refusal([] { SourceReader(MediaSource::file("/no/such/film.mp4")); }).find("found No such file or directory"),
+      std::string::npos);
   EXPECT_NE(refusal([] { SourceReader(MediaSource::file("/")); }).find("a folder, pipe or device"), std::string::npos);
-  EXPECT_NE(refusal([] { SourceReader(MediaSource::file("/dev/zero")); }).find("a folder, pipe or device"), std::string::npos);
+  EXPECT_NE(refusal([] { SourceReader(MediaSource::file("/dev/zero")); }).find("a folder, pipe or device"),
+            std::string::npos);
   const auto pipe = films().path("pipe");
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_NE(refusal([&] { SourceReader{MediaSource::file(pipe)}; }).find("a folder, pipe or device"), std::string::npos);
+  EXPECT_NE(refusal([&] { SourceReader{MediaSource::file(pipe)}; }).find("a folder, pipe or device"),
+            std::string::npos);
   std::ofstream(films().path("empty"));
-  EXPECT_NE(refusal([] { SourceReader{MediaSource::file(films().path("empty"))}; }).find("found 0 bytes"), std::string::npos);
+  EXPECT_NE(refusal([] { SourceReader{MediaSource::file(films().path("empty"))}; }).find("found 0 bytes"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -35,7 +35,8 @@ TEST(Still, EveryGoldenPictureIsDecodedAndResizedExactly) {
     EXPECT_EQ(decoded.height, row.at("decoded").at(0).to_number<int>()) << label;
     EXPECT_EQ(decoded.width, row.at("decoded").at(1).to_number<int>()) << label;
     const auto& shape = golden.shape("decoded." + k);
-    const Picture expected = from_planes(golden.data<std::uint8_t>("decoded." + k), static_cast<int>(shape[1]), static_cast<int>(shape[2]));
+    const Picture expected =
+        from_planes(golden.data<std::uint8_t>("decoded." + k), static_cast<int>(shape[1]), static_cast<int>(shape[2]));
     expect_same(corner(decoded, expected.height, expected.width), expected, label);
 
     const ImagePlan plan = plan_image(source, ImageProcessor{}, {});
@@ -47,8 +48,10 @@ TEST(Still, EveryGoldenPictureIsDecodedAndResizedExactly) {
     resize_bicubic(decoded, plan.resized.height, plan.resized.width, resized);
     EXPECT_EQ(sha256(to_planes(resized)), row.at("resized_sha256").as_string()) << label;
     const auto& part = golden.shape("resized." + k);
-    expect_same(corner(resized, static_cast<int>(part[1]), static_cast<int>(part[2])),
-                from_planes(golden.data<std::uint8_t>("resized." + k), static_cast<int>(part[1]), static_cast<int>(part[2])), label + " resized");
+    expect_same(
+        corner(resized, static_cast<int>(part[1]), static_cast<int>(part[2])),
+        from_planes(golden.data<std::uint8_t>("resized." + k), static_cast<int>(part[1]), static_cast<int>(part[2])),
+        label + " resized");
   }
 }
 
@@ -62,7 +65,9 @@ TEST(Still, ReportSaysTheTurning) {
 TEST(Still, UnknownFormatsShowTheirFirstBytes) {
   const auto source = MediaSource::memory("upload", {std::byte{0x49}, std::byte{0x49}, std::byte{0x2a}, std::byte{0}});
   const std::string message = refusal([&] { decode_still(source); });
-  EXPECT_EQ(message, "picture upload: found a file that begins with the bytes 49 49 2a 00, expected JPEG, PNG, WebP, BMP or GIF; convert it, or pass films as a video");
+  EXPECT_EQ(message,
+            "picture upload: found a file that begins with the bytes 49 49 2a 00, expected JPEG, PNG, WebP, BMP or "
+            "GIF; convert it, or pass films as a video");
 }
 
 TEST(Still, SizesAreCheckedBeforeMemoryIsTaken) {

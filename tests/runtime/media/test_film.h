@@ -1,5 +1,5 @@
-// Films made on the spot by the ffmpeg program in a temporary folder, and what that program itself decodes from them: an
-// independent list of pictures to compare with.
+// Films made on the spot by the ffmpeg program in a temporary folder, and what that program itself decodes from them:
+// an independent list of pictures to compare with.
 #pragma once
 
 #include <fmt/format.h>
@@ -49,22 +49,28 @@ class FilmFolder {
   }
 
   // A moving, noisy test picture with `frames` frames at 25 a second, encoded with `coding`.
-  std::filesystem::path film(const std::string& name, int frames, const std::string& coding, const std::string& filter = "null") const {
-    ffmpeg(fmt::format("-f lavfi -i testsrc2=size={}x{}:rate=25,noise=alls=12:allf=t:all_seed=7 -frames:v {} -vf \"{}\" -pix_fmt yuv420p {} {}", kFilmWidth,
-                       kFilmHeight, frames, filter, coding, path(name).string()));
+  std::filesystem::path film(const std::string& name, int frames, const std::string& coding,
+                             const std::string& filter = "null") const {
+    ffmpeg(
+        fmt::format("-f lavfi -i testsrc2=size={}x{}:rate=25,noise=alls=12:allf=t:all_seed=7 -frames:v {} -vf \"{}\" "
+                    "-pix_fmt yuv420p {} {}",
+                    kFilmWidth, kFilmHeight, frames, filter, coding, path(name).string()));
     return path(name);
   }
 
   // Every picture of the film as the program itself decodes and converts it: [frames][64 * 96 * 3].
   std::vector<std::vector<std::uint8_t>> decoded(const std::filesystem::path& film) const {
     const std::filesystem::path raw = path("raw.rgb");
-    ffmpeg(fmt::format("-noautorotate -i {} -map 0:v:0 -vsync passthrough -vf scale=flags=bilinear,format=rgb24 -f rawvideo {}", film.string(), raw.string()));
+    ffmpeg(fmt::format(
+        "-noautorotate -i {} -map 0:v:0 -vsync passthrough -vf scale=flags=bilinear,format=rgb24 -f rawvideo {}",
+        film.string(), raw.string()));
     std::ifstream in(raw, std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     EXPECT_EQ(text.size() % kFilmFrameBytes, 0U);
     std::vector<std::vector<std::uint8_t>> frames;
     for (std::size_t at = 0; at + kFilmFrameBytes <= text.size(); at += kFilmFrameBytes) {
-      frames.emplace_back(text.begin() + static_cast<std::ptrdiff_t>(at), text.begin() + static_cast<std::ptrdiff_t>(at + kFilmFrameBytes));
+      frames.emplace_back(text.begin() + static_cast<std::ptrdiff_t>(at),
+                          text.begin() + static_cast<std::ptrdiff_t>(at + kFilmFrameBytes));
     }
     return frames;
   }
@@ -80,7 +86,8 @@ inline const FilmFolder& films() {
 }
 
 // The frames of `indices`, read one after the other by one reader.
-inline std::vector<std::vector<std::uint8_t>> frames_read(FilmReader& reader, const std::vector<std::int64_t>& indices) {
+inline std::vector<std::vector<std::uint8_t>> frames_read(FilmReader& reader,
+                                                          const std::vector<std::int64_t>& indices) {
   std::vector<std::vector<std::uint8_t>> frames;
   for (const std::int64_t index : indices) {
     frames.emplace_back(kFilmFrameBytes);
