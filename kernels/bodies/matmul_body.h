@@ -73,6 +73,12 @@ struct MatmulBody {
   bool packs_pairs = false;  // x is packed as pairs of bf16 in bf16 mode
   void (*pack_tile)(const PackTileJob&) = nullptr;
   void (*panel)(const PanelJob&) = nullptr;
+
+  // Ceilings for benchmarks. Multiplies and adds in registers as fast as this body can in the mode, `rounds` times;
+  // returns the number of operations (a multiply-and-add counts as 2). Reads `bytes` (a multiple of 512) in order; returns
+  // a digest, so that nothing is left out.
+  double (*multiply_in_registers)(std::int64_t rounds, bool bf16_mode) = nullptr;
+  std::uint32_t (*read_memory)(const std::byte* memory, std::int64_t bytes) = nullptr;
 };
 
 const MatmulBody& matmul_body_reference();

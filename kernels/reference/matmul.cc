@@ -102,10 +102,30 @@ void pack_tile(const PackTileJob& job) {
   }
 }
 
+// One chain of additions, as the products above.
+double multiply_in_registers(std::int64_t rounds, bool) {
+  volatile float factor = 0.5f;
+  float sum = 0.0f;
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    sum = std::fma(factor, factor, sum);
+  }
+  factor = sum;
+  return static_cast<double>(rounds) * 2;
+}
+
+std::uint32_t read_memory(const std::byte* memory, std::int64_t bytes) {
+  std::uint32_t digest = 0;
+  for (std::int64_t at = 0; at < bytes; at += sizeof digest) {
+    digest ^= *reinterpret_cast<const std::uint32_t*>(memory + at);
+  }
+  return digest;
+}
+
 }  // namespace
 
 const MatmulBody& matmul_body_reference() {
-  static constexpr MatmulBody kBody{/*tile_rows=*/1, /*packs_pairs=*/false, pack_tile, panel};
+  static constexpr MatmulBody kBody{/*tile_rows=*/1, /*packs_pairs=*/false, pack_tile, panel,
+                                    multiply_in_registers, read_memory};
   return kBody;
 }
 

@@ -1,6 +1,7 @@
 // Matrix products with AVX2: 16 registers hold tiles of 6 x 16 or 2 x 32 sums; bf16 weights are widened in the loop.
 #include <immintrin.h>
 
+#include "kernels/cpu/matmul_ceiling.h"
 #include "kernels/cpu/matmul_panel.h"
 
 namespace zoetrope {
@@ -60,7 +61,7 @@ struct Avx2Tiles {
 
 const MatmulBody& matmul_body_avx2() {
   static constexpr MatmulBody kBody{Avx2Tiles::kTileRows, Avx2Tiles::kPairs, pack_tile_of<Avx2Tiles>,
-                                    panel_of<Avx2Tiles>};
+                                    panel_of<Avx2Tiles>, multiply_in_registers_of<6>, read_memory_of<>};
   return kBody;
 }
 

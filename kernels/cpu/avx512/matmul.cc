@@ -1,5 +1,6 @@
 // Matrix products with AVX-512 fused multiply-adds, for CPUs without VDPBF16PS.
 #include "kernels/cpu/avx512/matmul_tiles.h"
+#include "kernels/cpu/matmul_ceiling.h"
 
 namespace zoetrope {
 namespace {
@@ -18,7 +19,7 @@ struct Avx512Tiles {
 
 const MatmulBody& matmul_body_avx512() {
   static constexpr MatmulBody kBody{Avx512Tiles::kTileRows, Avx512Tiles::kPairs, pack_tile_of<Avx512Tiles>,
-                                    panel_of<Avx512Tiles>};
+                                    panel_of<Avx512Tiles>, multiply_in_registers_of<24>, read_memory_of<>};
   return kBody;
 }
 

@@ -1,5 +1,6 @@
 // Matrix products with VDPBF16PS in bf16 mode, and with AVX-512 fused multiply-adds in fp32 mode.
 #include "kernels/cpu/avx512/matmul_tiles.h"
+#include "kernels/cpu/matmul_ceiling.h"
 
 namespace zoetrope {
 namespace {
@@ -61,6 +62,32 @@ constexpr Table make_table() {
   return table;
 }
 
+double multiply_pairs_in_registers(std::int64_t rounds, bool bf16_mode) {
+  constexpr int kSums = 24;
+  if (!bf16_mode) {
+    return multiply_in_registers_of<kSums>(rounds, false);
+  }
+  __m512 sums[kSums];
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; ++i) {
+    sums[i] = _mm512_setzero_ps();
+  }
+  const __m512i a = _mm512_set1_epi32(0x3f003f00);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 32
+    for (int i = 0; i < kSums; ++i) {
+      asm("vdpbf16ps %1, %1, %0" : "+v"(sums[i]) : "v"(a));
+    }
+  }
+  __m512 all = sums[0];
+  for (int i = 1; i < kSums; ++i) {
+    all = _mm512_add_ps(all, sums[i]);
+  }
+  volatile float kept = sum(F32x16{all});  // the sums are needed
+  (void)kept;
+  return static_cast<double>(rounds) * kSums * 16 * 4;
+}
+
 struct Avx512Bf16Tiles {
   static constexpr int kTileRows = kRowsMax;
   static constexpr bool kPairs = true;
@@ -77,7 +104,7 @@ struct Avx512Bf16Tiles {
 
 const MatmulBody& matmul_body_avx512bf16() {
   static constexpr MatmulBody kBody{Avx512Bf16Tiles::kTileRows, Avx512Bf16Tiles::kPairs, pack_tile_of<Avx512Bf16Tiles>,
-                                    panel_of<Avx512Bf16Tiles>};
+                                    panel_of<Avx512Bf16Tiles>, multiply_pairs_in_registers, read_memory_of<>};
   return kBody;
 }
 

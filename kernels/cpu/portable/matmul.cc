@@ -1,5 +1,6 @@
 // Matrix products in plain C++, for CPUs without AVX2.
 #include "kernels/cpu/fp8.h"
+#include "kernels/cpu/matmul_ceiling.h"
 #include "kernels/cpu/matmul_panel.h"
 
 namespace zoetrope {
@@ -23,7 +24,7 @@ struct PortableTiles {
 
 const MatmulBody& matmul_body_portable() {
   static constexpr MatmulBody kBody{PortableTiles::kTileRows, PortableTiles::kPairs, pack_tile_of<PortableTiles>,
-                                    panel_of<PortableTiles>};
+                                    panel_of<PortableTiles>, multiply_in_registers_of<2>, read_memory_of<>};
   return kBody;
 }
 
