@@ -90,6 +90,10 @@ GoldenCase read_case(const std::filesystem::path& goldens, const std::string& ch
     if (const auto* rms = noise.as_object().if_contains("rms")) {
       c.bf16_noise[std::string(name)] = {.rms = rms->to_number<double>(),
                                          .max_abs = noise.as_object().at("max_abs").to_number<double>()};
+    } else if (name == "tokens_with_other_experts_per_layer") {
+      for (const auto& [layer, flips] : noise.as_object()) {
+        c.bf16_flips += flips.to_number<std::int64_t>();
+      }
     }
   }
   return c;

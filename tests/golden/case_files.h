@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct GoldenCase {
   std::int64_t certain = 0;
   std::vector<double> bf16_errors;                 // bf16_on_fp32_continuation.max_abs_error
   std::map<std::string, CaseNoise> bf16_noise;     // the reference's own bf16 against its fp32
+  std::int64_t bf16_flips = 0;                     // prompt tokens its bf16 sends to other experts, summed over layers
   SafetensorsFile tensors;
 };
 
