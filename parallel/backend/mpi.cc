@@ -440,7 +440,7 @@ void MpiJob::abort(int exit_code) {
   if (std::this_thread::get_id() == endpoint.thread) {
     ::signal(SIGALRM, SIG_DFL);  // should MPI_Abort itself hang, the process ends all the same and the launcher sees it
     ::alarm(3);
-    MPI_Abort(endpoint.comm, code);
+    MPI_Abort(MPI_COMM_WORLD, code);
   }
   std::_Exit(code);
 }

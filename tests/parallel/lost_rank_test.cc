@@ -5,9 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
@@ -83,10 +83,17 @@ class Job {
     return -1;
   }
 
+  // Ranks that still run. One that ended but that nobody has waited for (its launcher is gone, and a container may have no
+  // init that does) is a zombie and runs no more.
   int alive() const {
     int count = 0;
     for (const auto& [rank, process] : processes_) {
-      count += ::kill(process, 0) == 0 || errno != ESRCH ? 1 : 0;
+      std::ifstream stat("/proc/" + std::to_string(process) + "/stat");
+      std::string line;
+      if (std::getline(stat, line)) {
+        const char state = line.at(line.rfind(')') + 2);
+        count += state != 'Z' && state != 'X' ? 1 : 0;
+      }
     }
     return count;
   }
