@@ -1,4 +1,4 @@
-// Where golden files lie: ZOETROPE_GOLDENS, else the shared folder beside the checkout, else the project's own smaller set.
+// Where golden files lie: the folder named by ZOETROPE_GOLDENS, else the project's own set.
 #pragma once
 
 #include <cstdlib>
@@ -10,11 +10,16 @@ inline std::filesystem::path golden_folder() {
   if (const char* named = std::getenv("ZOETROPE_GOLDENS"); named != nullptr && *named != '\0') {
     return named;
   }
-  const std::filesystem::path source = ZOETROPE_SOURCE_DIR;
-  if (const auto shared = source / ".." / "shared" / "goldens"; std::filesystem::exists(shared)) {
-    return shared;
+  return std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "data" / "goldens";
+}
+
+// What golden files name outside their folder ("media/real_video_1.mp4", "reference/tokenizer"): beside it, else in the
+// project's own set.
+inline std::filesystem::path beside_goldens(const std::filesystem::path& label) {
+  if (const auto beside = golden_folder() / ".." / label; std::filesystem::exists(beside)) {
+    return beside;
   }
-  return source / "tests" / "data" / "goldens";
+  return std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "data" / label;
 }
 
 }  // namespace zoetrope::test

@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "tests/golden/tally.h"
+
 namespace zoetrope::test {
 
 class SafetensorsFile {
@@ -72,6 +74,7 @@ class SafetensorsFile {
       throw std::runtime_error(path_ + ": " + name + " is " + e.dtype + ", asked for another type");
     }
     std::vector<T> out(static_cast<std::size_t>(count(name)));
+    compared(path_, count(name));
     if (!out.empty()) {
       std::memcpy(out.data(), bytes_.data() + data_at_ + e.begin, e.end - e.begin);
     }

@@ -45,10 +45,7 @@ struct Tables {
   std::vector<Position> positions;
 
   Tables() : arrays(test::golden_folder() / "rotary" / "tables.safetensors") {
-    std::ifstream in(test::golden_folder() / "rotary" / "tables.json");
-    std::stringstream text;
-    text << in.rdbuf();
-    json = boost::json::parse(text.str()).as_object();
+    json = test::golden_json(test::golden_folder() / "rotary" / "tables.json").as_object();
     const auto p = arrays.data<std::int32_t>("positions");
     for (std::size_t i = 0; i < p.size(); i += 3) {
       positions.push_back({p[i], p[i + 1], p[i + 2]});

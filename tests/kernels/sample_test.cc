@@ -71,10 +71,7 @@ void expect_same_distribution(const std::vector<float>& found, const std::vector
 TEST(SamplingDistribution, IsThatOfTheLibrary) {
   set_fp_environment();
   const auto folder = test::golden_folder() / "sampling";
-  std::ifstream in(folder / "sampling.json");
-  std::stringstream text;
-  text << in.rdbuf();
-  const auto json = boost::json::parse(text.str()).as_object();
+  const auto json = test::golden_json(folder / "sampling.json").as_object();
   const test::SafetensorsFile arrays(folder / "sampling.safetensors");
   int rows = 0;
   for (const auto& value : json.at("rows").as_array()) {

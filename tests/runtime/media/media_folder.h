@@ -14,6 +14,7 @@
 #include "monitoring/error.h"
 #include "runtime/json/json.h"
 #include "runtime/media/picture.h"
+#include "tests/golden/tally.h"
 #include "tests/golden_folder.h"
 
 namespace zoetrope::test {
@@ -21,11 +22,13 @@ namespace zoetrope::test {
 inline std::filesystem::path preprocess(const std::string& file) { return golden_folder() / "preprocess" / file; }
 
 inline json::Value rows_of(const std::string& file) {
-  return json::parse_file(preprocess(file), Radius::kStartup).as_object().at("rows");
+  return golden_json(preprocess(file)).as_object().at("rows");
 }
 
 // "goldens/media/wide.png" and "media/real_image_1.png" as the golden files name them.
 inline std::filesystem::path named_media(const std::string& label) {
+  return label.starts_with("goldens/") ? golden_folder() / label.substr(8) : beside_goldens(label);
+}
   return golden_folder() / ".." /
          (label.starts_with("goldens/") ? golden_folder().filename() / label.substr(8) : std::filesystem::path(label));
 }

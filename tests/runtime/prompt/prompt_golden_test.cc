@@ -66,7 +66,7 @@ json::Object body_of(const json::Object& golden) {
   return body;
 }
 
-void compare_text(const fs::path& file, const json::Object& golden, const Writing& w, const ChatRequest& request, const Prompt& prompt) {
+void compare_text(const json::Object& golden, const Writing& w, const ChatRequest& request, const Prompt& prompt) {
   const auto pieces = w.chat_template.render(request.messages, request.tools ? &*request.tools : nullptr, request.render);
   EXPECT_EQ(flat_text(pieces), std::string_view(golden.at("prompt").as_string()));
   EXPECT_EQ(w.tokenizer.decode(prompt.tokens, false), std::string_view(golden.at("prompt_expanded").as_string()));
@@ -76,10 +76,9 @@ void compare_text(const fs::path& file, const json::Object& golden, const Writin
     ASSERT_EQ(prompt.tokens[i], ids[i].as_int64()) << "token " << i;
   }
   EXPECT_EQ(prompt.rope_delta, golden.at("rope_delta").as_int64());
-  test::compared(file, static_cast<std::int64_t>(ids.size()) + 3);
 }
 
-void compare_positions(const fs::path& file, const test::SafetensorsFile& tensors, const std::string& name, const Prompt& prompt) {
+void compare_positions(const test::SafetensorsFile& tensors, const std::string& name, const Prompt& prompt) {
   const auto positions = tensors.data<std::int32_t>(name);
   const std::size_t tokens = prompt.tokens.size();
   ASSERT_EQ(positions.size(), 3 * tokens);
@@ -88,16 +87,14 @@ void compare_positions(const fs::path& file, const test::SafetensorsFile& tensor
     ASSERT_EQ(prompt.positions[i].h, positions[tokens + i]) << i;
     ASSERT_EQ(prompt.positions[i].w, positions[2 * tokens + i]) << i;
   }
-  test::compared(file, static_cast<std::int64_t>(positions.size()));
 }
 
-void compare_grids(const fs::path& file, const json::Object& golden, const Prompt& prompt) {
+void compare_grids(const json::Object& golden, const Prompt& prompt) {
   std::size_t image = 0, video = 0;
   for (const Medium& medium : prompt.media) {
     const bool picture = medium.kind == Medium::Kind::kPicture;
     const json::Array& grid = golden.at(picture ? "image_grid_thw" : "video_grid_thw").as_array().at(picture ? image++ : video++).as_array();
     EXPECT_EQ(medium.grid, (Grid{static_cast<int>(grid[0].as_int64()), static_cast<int>(grid[1].as_int64()), static_cast<int>(grid[2].as_int64())}));
-    test::compared(file, 3);
     if (picture) {
       continue;
     }
@@ -110,14 +107,13 @@ void compare_grids(const fs::path& file, const json::Object& golden, const Promp
     EXPECT_EQ(medium.resized_height, row.at("resized_height").as_int64());
     EXPECT_EQ(medium.resized_width, row.at("resized_width").as_int64());
     EXPECT_EQ(medium.report.source_frames, row.at("total_frames").as_int64());
-    test::compared(file, static_cast<std::int64_t>(frames.size()) + 3);
   }
   EXPECT_EQ(image, golden.at("image_grid_thw").as_array().size());
   EXPECT_EQ(video, golden.at("video_grid_thw").as_array().size());
 }
 
 // Patches through UnitReader, turned back into bytes, against the recorded ones.
-void compare_pixels(const fs::path& file, const test::SafetensorsFile& tensors, const Prompt& prompt) {
+void compare_pixels(const test::SafetensorsFile& tensors, const Prompt& prompt) {
   UnitReader reader;
   for (const bool picture : {true, false}) {
     const std::string name = picture ? "pixels.image.u8" : "pixels.video.u8";
@@ -140,13 +136,12 @@ void compare_pixels(const fs::path& file, const test::SafetensorsFile& tensors, 
       at += patches.size();
     }
     EXPECT_EQ(at, recorded.size());
-    test::compared(file, static_cast<std::int64_t>(at));
   }
 }
 
 void compare_case(const Writing& w, const fs::path& folder, const fs::path& media) {
   SCOPED_TRACE(folder.string());
-  const json::Value value = json::parse_file(folder / "case.json", Radius::kStartup);
+  const json::Value value = test::golden_json(folder / "case.json");
   const json::Object& golden = value.as_object();
   const test::SafetensorsFile tensors(folder / "case.safetensors");
   const json::Object body = body_of(golden);
@@ -155,10 +150,10 @@ void compare_case(const Writing& w, const fs::path& folder, const fs::path& medi
   const Prompt prompt = w.writer.write(request);
   const Prompt travelled = decoded_prompt(encoded(prompt));
   EXPECT_EQ(encoded(travelled), encoded(prompt));
-  compare_text(folder / "case.json", golden, w, request, travelled);
-  compare_positions(folder / "case.safetensors", tensors, "position_ids", travelled);
-  compare_grids(folder / "case.json", golden, travelled);
-  compare_pixels(folder / "case.safetensors", tensors, travelled);
+  compare_text(golden, w, request, travelled);
+  compare_positions(tensors, "position_ids", travelled);
+  compare_grids(golden, travelled);
+  compare_pixels(tensors, travelled);
 }
 
 TEST(PromptGolden, EveryCaseIsReadAsTheReferenceReadsIt) {
@@ -209,7 +204,7 @@ std::vector<TokenId> tokens_of(const json::Array& runs, Prompt& prompt, const js
 
 TEST(PromptGolden, PositionsOfSyntheticLayouts) {
   const fs::path folder = test::golden_folder() / "rotary";
-  const json::Value value = json::parse_file(folder / "positions.json", Radius::kStartup);
+  const json::Value value = test::golden_json(folder / "positions.json");
   const test::SafetensorsFile tensors(folder / "positions.safetensors");
   int rows = 0;
   for (const json::Value& entry : value.as_object().at("rows").as_array()) {
@@ -219,9 +214,8 @@ TEST(PromptGolden, PositionsOfSyntheticLayouts) {
     prompt.tokens = tokens_of(row.at("runs").as_array(), prompt, row);
     lay_out_positions(prompt);
     EXPECT_EQ(prompt.rope_delta, row.at("rope_delta").as_int64());
-    test::compared(folder / "positions.json", 1);
     const std::string name = "positions." + std::to_string(row.at("index").as_int64());
-    ASSERT_NO_FATAL_FAILURE(compare_positions(folder / "positions.safetensors", tensors, name, prompt));
+    ASSERT_NO_FATAL_FAILURE(compare_positions(tensors, name, prompt));
     ++rows;
   }
   EXPECT_GT(rows, 0);

@@ -129,7 +129,7 @@ TEST(ChatTemplate, RendersTheGoldenPromptsOfTheModelCases) {
       if (!entry.is_directory()) {
         continue;
       }
-      const json::Value value = json::parse_file(entry.path() / "case.json", Radius::kStartup);
+      const json::Value value = test::golden_json(entry.path() / "case.json");
       const json::Object& fields = value.as_object();
       const json::Value* settings = fields.if_contains("template_kwargs");
       RenderOptions options;

@@ -9,14 +9,14 @@
 
 #include "runtime/json/json.h"
 #include "runtime/text/tokenizer.h"
+#include "tests/golden/tally.h"
 #include "tests/golden_folder.h"
 
 namespace zoetrope::test {
 
 // The published vocabulary: beside the goldens, or among the project's own smaller set.
 inline std::filesystem::path published_tokenizer_folder() {
-  const auto beside = golden_folder() / ".." / "reference" / "tokenizer";
-  return std::filesystem::exists(beside) ? beside : golden_folder() / "text" / "tokenizer";
+  return beside_goldens("reference/tokenizer");
 }
 
 inline const Tokenizer& published_tokenizer() {
@@ -26,7 +26,7 @@ inline const Tokenizer& published_tokenizer() {
 
 // The rows of goldens/text/<name>; the file says how many there are.
 inline json::Value golden_text(const std::string& name) {
-  return json::parse_file(golden_folder() / "text" / name, Radius::kStartup);
+  return golden_json(golden_folder() / "text" / name);
 }
 
 inline std::vector<TokenId> ids_of(const json::Value& list) {

@@ -1,0 +1,146 @@
+// Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun goes on.
+#include "runtime/batch/batch.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <map>
+#include <mutex>
+
+namespace zoetrope {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path models() { return fs::path(ZOETROPE_SOURCE_DIR) / "models"; }
+
+class BatchFolder : public testing::Test {
+ protected:
+  fs::path folder = fs::temp_directory_path() / ("zoetrope-batch-" + std::to_string(::getpid()));
+  void SetUp() override {
+    fs::remove_all(folder);
+    fs::create_directories(folder);
+    fs::copy(models() / "samples" / "picture-1.png", folder);
+  }
+  void TearDown() override { fs::remove_all(folder); }
+
+  void write(const std::string& lines) { std::ofstream(folder / "in.jsonl", std::ios::binary) << lines; }
+
+  BatchCounts run(bool retry_errors = false, Layout layout = {}) {
+    BatchCounts counts;
+    run_ranks(layout, [&](Ranks& ranks) {
+      EngineSettings settings;
+      settings.threads = 1;
+      settings.kv_bytes_per_rank = 16 << 20;
+      settings.sequences_max = 4;
+      Engine engine(models() / "lantern-moe", ranks, settings, {});
+      BatchSettings batch{.input = folder / "in.jsonl", .output = folder / "out.jsonl", .retry_errors = retry_errors, .prompts_ahead = 2};
+      CompletionContext context;
+      context.model = "lantern-moe";
+      const BatchCounts own = BatchJob(batch, context, [](const BatchCounts&, const BatchAnswer&) {}).run(engine, ranks.leader());
+      if (ranks.leader()) {
+        counts = own;
+      }
+    });
+    return counts;
+  }
+
+  std::map<std::string, json::Object> records() {
+    std::map<std::string, json::Object> out;
+    std::ifstream in(folder / "out.jsonl");
+    for (std::string line; std::getline(in, line);) {
+      json::Object record = json::parse(line, {"out", Radius::kRequest}).as_object();
+      const std::string id = record.at("custom_id").is_string() ? std::string(record.at("custom_id").as_string()) : "line " + std::string(record.at("id").as_string());
+      EXPECT_TRUE(out.emplace(id, std::move(record)).second) << id << " was recorded twice";
+    }
+    return out;
+  }
+};
+
+std::string line(const std::string& id, const std::string& content, const std::string& more = "") {
+  return R"({"custom_id":")" + id + R"(","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":)" + content +
+         R"(}],"max_tokens":8)" + more + "}}\n";
+}
+
+std::string message_of(const json::Object& record) {
+  return std::string(record.at("response").as_object().at("body").as_object().at("choices").as_array().at(0).as_object().at("message").as_object().at("content").as_string());
+}
+
+TEST_F(BatchFolder, BadLinesAreRecordedAndTheRestGoesOn) {
+  write(line("good", "\"Hello!\"") + "this is not JSON\n" + line("missing", R"([{"type":"image_url","image_url":{"url":"gone.png"}}])") +
+        line("unknown", "\"x\"", R"(,"temprature":1)") + "\n" + line("good", "\"again\"") + line("role", "\"x\"", R"(,"n":2)") +
+        line("picture", R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"How many shapes are in the picture?"}])"));
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.lines, 7);
+  EXPECT_EQ(counts.answered, 2);
+  EXPECT_EQ(counts.failed, 5);
+  std::ifstream in(folder / "out.jsonl");
+  std::map<std::string, int> errors, answers;
+  std::string all;
+  for (std::string text; std::getline(in, text);) {
+    all += text + "\n";
+    const json::Object record = json::parse(text, {"out", Radius::kRequest}).as_object();
+    const std::string id = record.at("custom_id").is_null() ? "" : std::string(record.at("custom_id").as_string());
+    ++(record.at("error").is_null() ? answers : errors)[id];
+  }
+  EXPECT_EQ(answers, (std::map<std::string, int>{{"good", 1}, {"picture", 1}}));
+  EXPECT_EQ(errors, (std::map<std::string, int>{{"", 1}, {"good", 1}, {"missing", 1}, {"role", 1}, {"unknown", 1}}));
+  EXPECT_NE(all.find("gone.png"), std::string::npos);
+  EXPECT_NE(all.find("perhaps 'temperature'"), std::string::npos) << all;
+  EXPECT_NE(all.find("line 2"), std::string::npos);
+}
+
+TEST_F(BatchFolder, ARerunAnswersOnlyWhatIsMissing) {
+  std::string lines;
+  for (int i = 0; i < 12; ++i) {
+    lines += line("q" + std::to_string(i), "\"Who are you?\"");
+  }
+  write(lines);
+  EXPECT_EQ(run().answered, 12);
+  const auto first = records();
+  // Cut the output in the middle of a record, as a power loss would.
+  const auto size = fs::file_size(folder / "out.jsonl");
+  fs::resize_file(folder / "out.jsonl", size / 2 + 7);
+  const BatchCounts counts = run(false, {2, 1});
+  EXPECT_EQ(counts.kept + counts.answered, 12);
+  EXPECT_GT(counts.kept, 3);
+  EXPECT_GT(counts.answered, 3);
+  const auto second = records();
+  ASSERT_EQ(second.size(), 12U);
+  for (const auto& [id, record] : first) {
+    EXPECT_EQ(message_of(record), message_of(second.at(id)));
+  }
+  EXPECT_EQ(run().answered, 0);
+}
+
+TEST_F(BatchFolder, ErrorsAreKeptUnlessTheyAreToBeRetried) {
+  write(line("later", R"([{"type":"image_url","image_url":{"url":"later.png"}},{"type":"text","text":"What colour is it?"}])"));
+  EXPECT_EQ(run().failed, 1);
+  fs::copy(folder / "picture-1.png", folder / "later.png");
+  EXPECT_EQ(run().kept, 1);
+  EXPECT_EQ(run(true).answered, 1);
+  EXPECT_TRUE(records().at("later").at("error").is_null());
+}
+
+TEST_F(BatchFolder, UsageAndMediaAreReportedWithTheAnswer) {
+  write(line("p", R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"Describe the picture."}])", R"(,"logprobs":true,"top_logprobs":3)"));
+  run();
+  const json::Object body = records().at("p").at("response").as_object().at("body").as_object();
+  const json::Object usage = body.at("usage").as_object();
+  EXPECT_EQ(usage.at("total_tokens").as_int64(), usage.at("prompt_tokens").as_int64() + usage.at("completion_tokens").as_int64());
+  EXPECT_EQ(usage.at("prompt_tokens_details").as_object().at("image_tokens").as_int64(), 12);
+  EXPECT_EQ(body.at("media").as_array().at(0).as_object().at("size_used"), (json::Array{128, 96}));
+  EXPECT_FALSE(body.at("system_fingerprint").as_string().empty());
+  const json::Object choice = body.at("choices").as_array().at(0).as_object();
+  EXPECT_EQ(choice.at("finish_reason"), "length");
+  const json::Array content = choice.at("logprobs").as_object().at("content").as_array();
+  ASSERT_EQ(content.size(), 8U);
+  for (const json::Value& token : content) {
+    EXPECT_LE(token.as_object().at("logprob").as_double(), 0.0);
+    EXPECT_EQ(token.as_object().at("top_logprobs").as_array().size(), 3U);
+  }
+}
+
+}  // namespace
+}  // namespace zoetrope

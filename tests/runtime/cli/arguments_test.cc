@@ -1,0 +1,69 @@
+#include "runtime/cli/arguments.h"
+
+#include <gtest/gtest.h>
+
+#include "monitoring/error.h"
+
+namespace zoetrope {
+namespace {
+
+Arguments parse(std::vector<std::string> words) {
+  words.insert(words.begin(), "zoetrope");
+  std::vector<char*> argv;
+  for (std::string& word : words) {
+    argv.push_back(word.data());
+  }
+  return parse_arguments(static_cast<int>(argv.size()), argv.data());
+}
+
+std::string complaint(const std::vector<std::string>& words) {
+  try {
+    parse(words);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Arguments, MediaKeepTheirOrder) {
+  const Arguments a = parse({"ask", "--video", "a.mp4", "--image", "b.png", "--video=c.mp4", "What?"});
+  EXPECT_EQ(a.command, Command::kAsk);
+  ASSERT_EQ(a.ask.media.size(), 3U);
+  EXPECT_EQ(a.ask.media[0].reference, "a.mp4");
+  EXPECT_FALSE(a.ask.media[1].video);
+  EXPECT_EQ(a.ask.media[2].reference, "c.mp4");
+  EXPECT_EQ(a.ask.question, "What?");
+}
+
+TEST(Arguments, ValuesAreRead) {
+  const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB", "--tp", "2"});
+  EXPECT_EQ(a.run.precision, Precision::kFp32);
+  EXPECT_EQ(a.run.kv_bytes, std::int64_t{2} << 30);
+  EXPECT_EQ(a.run.tp, 2);
+  EXPECT_EQ(a.batch.input, "in");
+}
+
+TEST(Arguments, ANegativeNumberIsNoFlag) { EXPECT_EQ(parse({"ask", "?", "--presence-penalty", "-1.5"}).ask.presence_penalty, -1.5); }
+
+TEST(Arguments, UnknownFlagsGetTheNearestName) {
+  EXPECT_NE(complaint({"ask", "--vidoe", "a", "?"}).find("'--video'"), std::string::npos);
+  EXPECT_NE(complaint({"batch", "--inptu", "a"}).find("'--input'"), std::string::npos);
+  EXPECT_NE(complaint({"aks", "x"}).find("'ask'"), std::string::npos);
+  EXPECT_NE(complaint({"ask", "--xylophone", "?"}).find("unknown flag '--xylophone'"), std::string::npos);
+}
+
+TEST(Arguments, WrongValuesAreUsageErrors) {
+  EXPECT_NE(complaint({"ask", "?", "--precision", "int3"}), "");
+  EXPECT_NE(complaint({"ask", "?", "--threads", "0"}), "");
+  EXPECT_NE(complaint({"batch", "--input", "a"}), "");
+  EXPECT_NE(complaint({}), "");
+  EXPECT_NE(complaint({"ask"}), "");
+}
+
+TEST(Arguments, HelpIsForPeople) {
+  EXPECT_NE(parse({"--help"}).help.find("mpirun"), std::string::npos);
+  EXPECT_NE(parse({"ask", "--help"}).help.find("--video"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace zoetrope

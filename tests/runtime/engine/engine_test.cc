@@ -1,0 +1,221 @@
+// The engine on the bundled checkpoint with real films: one answer in every layout, chunk and company; failures stay with
+// their request.
+#include "runtime/engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "monitoring/error.h"
+
+namespace zoetrope {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path models() { return fs::path(ZOETROPE_SOURCE_DIR) / "models"; }
+
+struct Told {
+  std::string text;       // of the answer
+  std::string streamed;   // of the events
+  std::vector<std::int32_t> tokens;
+  std::vector<float> logprobs;
+  std::string error;
+  FinishReason reason = FinishReason::kAborted;
+  std::vector<MediaReport> media;
+};
+
+using Answers = std::map<std::string, Told>;
+
+// Bodies of chat completions by name.
+using Questions = std::map<std::string, std::string>;
+
+Questions film_questions() {
+  const auto film = [](const std::string& file, const std::string& text, const std::string& more = "") {
+    return R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + file +
+           R"("}},{"type":"text","text":")" + text + R"("}]}],"max_tokens":24,"logprobs":true)" + more + "}";
+  };
+  return {{"when", film("film-20s.mp4", "When does the green circle appear?")},
+          {"sampled", film("film-30s.mp4", "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)")},
+          {"picture", R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"picture-2.png"}},{"type":"text","text":"Describe the picture."}]}],"max_tokens":24,"logprobs":true})"},
+          {"talk", R"({"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":24,"logprobs":true})"},
+          {"second", film("film-45s.mp4", "What appears first?", R"(,"mm_processor_kwargs":{"max_frames":21})")}};
+}
+
+Answers ask_all(Engine& engine, const Questions& questions) {
+  Answers answers;
+  std::mutex mutex;
+  for (const auto& [name, text] : questions) {
+    const json::Value body = json::parse(text, {name, Radius::kRequest});
+    ChatRequest request = read_chat_request(json::Fields(body, {name, Radius::kRequest}), name, models() / "samples", engine.generation());
+    Prompt prompt = engine.prompt_writer().write(request);
+    RequestCallbacks callbacks;
+    callbacks.event = [&, name = name](const TokenEvent& event) {
+      const std::lock_guard lock(mutex);
+      answers[name].streamed += event.text;
+    };
+    callbacks.done = [&, name = name](Answer answer) {
+      const std::lock_guard lock(mutex);
+      Told& told = answers[name];
+      told.text = answer.text;
+      told.error = answer.error;
+      told.reason = answer.reason;
+      told.media = answer.media;
+      for (const Sampled& sampled : answer.tokens) {
+        told.tokens.push_back(sampled.token);
+        told.logprobs.push_back(sampled.logprob);
+      }
+    };
+    engine.submit(std::move(request), std::move(prompt), std::move(callbacks));
+  }
+  engine.finish();
+  engine.run();
+  return answers;
+}
+
+EngineSettings settings(std::int64_t chunk = 1024, int threads = 1, Precision precision = Precision::kBf16) {
+  EngineSettings s;
+  s.threads = threads;
+  s.chunk_tokens_max = chunk;
+  s.sequences_max = 8;
+  s.precision = precision;
+  s.kv_bytes_per_rank = 64 << 20;
+  return s;
+}
+
+Answers over(const Layout& layout, const EngineSettings& how, const Questions& questions) {
+  Answers answers;
+  run_ranks(layout, [&](Ranks& ranks) {
+    Engine engine(models() / "lantern-moe", ranks, how, {});
+    if (ranks.leader()) {
+      answers = ask_all(engine, questions);
+    } else {
+      engine.run();
+    }
+  });
+  return answers;
+}
+
+void expect_equal(const Answers& a, const Answers& b, const std::string& what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  for (const auto& [name, told] : a) {
+    const Told& other = b.at(name);
+    EXPECT_EQ(told.error, "") << what << ' ' << name;
+    EXPECT_EQ(told.tokens, other.tokens) << what << ' ' << name;
+    ASSERT_EQ(told.logprobs.size(), other.logprobs.size());
+    EXPECT_EQ(std::memcmp(told.logprobs.data(), other.logprobs.data(), told.logprobs.size() * sizeof(float)), 0) << what << ' ' << name;
+    EXPECT_EQ(told.streamed, told.text);
+  }
+}
+
+TEST(Engine, AnswersWhatTheReferenceAnswers) {
+  const Answers answers = over({}, settings(), film_questions());
+  EXPECT_EQ(answers.at("when").text, "The green circle appears at 13.6 seconds.");
+  EXPECT_EQ(answers.at("when").reason, FinishReason::kStop);
+  EXPECT_EQ(answers.at("when").media.at(0).frames_used, 40);
+  EXPECT_EQ(answers.at("second").media.at(0).frames_used, 21);
+}
+
+TEST(Engine, OneAnswerInEveryLayout) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    for (const Layout layout : {Layout{2, 1}, Layout{1, 2}, Layout{2, 2}, Layout{4, 1}, Layout{1, 4}, Layout{8, 1}}) {
+      expect_equal(alone, over(layout, settings(1024, 1, precision), film_questions()), described(layout));
+    }
+  }
+}
+
+TEST(Engine, OneAnswerInEveryChunkThreadsAndCompany) {
+  const Answers whole = over({}, settings(), film_questions());
+  for (const std::int64_t chunk : {16, 255, 256, 257}) {
+    expect_equal(whole, over({}, settings(chunk), film_questions()), "chunk " + std::to_string(chunk));
+  }
+  expect_equal(whole, over({}, settings(1024, 3), film_questions()), "3 threads");
+  for (const auto& [name, body] : film_questions()) {
+    const Answers single = over({}, settings(100), {{name, body}});
+    EXPECT_EQ(single.at(name).tokens, whole.at(name).tokens) << name << " alone";
+    EXPECT_EQ(single.at(name).logprobs, whole.at(name).logprobs) << name << " alone";
+  }
+}
+
+TEST(Engine, ASeedDrawsTheSameAnswerAndAnotherSeedAnother) {
+  Questions questions;
+  for (int seed = 0; seed < 6; ++seed) {
+    questions["seed " + std::to_string(seed)] = R"({"messages":[{"role":"user","content":"Hello!"}],"max_tokens":20,"temperature":2,"seed":)" + std::to_string(seed) + "}";
+  }
+  const Answers first = over({}, settings(), questions), again = over({}, settings(), questions);
+  std::set<std::vector<std::int32_t>> different;
+  for (const auto& [name, told] : first) {
+    EXPECT_EQ(told.tokens, again.at(name).tokens);
+    different.insert(told.tokens);
+  }
+  EXPECT_GT(different.size(), 1U);
+}
+
+TEST(Engine, StopStringsAndLengthsEndAnAnswer) {
+  const Answers answers = over({}, settings(), {
+      {"stop", R"({"messages":[{"role":"user","content":"What can you do?"}],"stop":["video"],"max_tokens":60})"},
+      {"length", R"({"messages":[{"role":"user","content":"What can you do?"}],"max_tokens":3})"}});
+  EXPECT_EQ(answers.at("stop").reason, FinishReason::kStop);
+  EXPECT_EQ(answers.at("stop").text.find("video"), std::string::npos);
+  EXPECT_TRUE(answers.at("stop").text.ends_with("appears in a ")) << answers.at("stop").text;
+  EXPECT_EQ(answers.at("length").reason, FinishReason::kLength);
+  EXPECT_EQ(answers.at("length").tokens.size(), 3U);
+}
+
+TEST(Engine, WhatCanNeverRunIsRefusedWithTheNumbers) {
+  EngineSettings small = settings();
+  small.kv_bytes_per_rank = 2 << 20;
+  const Answers answers = over({}, small, {
+      {"large", R"({"messages":[{"role":"user","content":"Hello!"}],"max_tokens":100000})"},
+      {"small", R"({"messages":[{"role":"user","content":"Hello!"}],"max_tokens":5})"}});
+  EXPECT_NE(answers.at("large").error.find("391 pages"), std::string::npos) << answers.at("large").error;
+  EXPECT_NE(answers.at("large").error.find("at most 5 pages"), std::string::npos) << answers.at("large").error;
+  EXPECT_EQ(answers.at("small").error, "");
+}
+
+// A film that is damaged behind its headers fails its own request, with frame and rank; the others are answered.
+TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
+  const fs::path folder = fs::temp_directory_path() / ("zoetrope-engine-test-" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  {
+    std::ifstream in(models() / "samples" / "film-60s.mp4", std::ios::binary);
+    std::string bytes((std::istreambuf_iterator<char>(in)), {});
+    const std::size_t data = bytes.find("mdat");
+    ASSERT_NE(data, std::string::npos);
+    for (std::size_t at = data + 60000; at < data + 150000 && at < bytes.size(); ++at) {
+      bytes[at] = static_cast<char>(at * 2654435761U >> 13);
+    }
+    std::ofstream(folder / "damaged.mp4", std::ios::binary) << bytes;
+  }
+  const Questions questions{
+      {"damaged", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
+                      R"("}},{"type":"text","text":"What appears first?"}]}],"max_tokens":8})"},
+      {"talk", film_questions().at("talk")}};
+  const Answers answers = over({2, 1}, settings(), questions);
+  EXPECT_NE(answers.at("damaged").error.find("damaged.mp4"), std::string::npos) << answers.at("damaged").error;
+  EXPECT_NE(answers.at("damaged").error.find("rank"), std::string::npos) << answers.at("damaged").error;
+  EXPECT_EQ(answers.at("talk").error, "");
+  EXPECT_FALSE(answers.at("talk").text.empty());
+  fs::remove_all(folder);
+}
+
+TEST(Engine, ALayoutThatDoesNotDivideIsRefusedWithTheArithmetic) {
+  try {
+    over({.ring = 1, .tp = 8}, settings(), {{"talk", film_questions().at("talk")}});
+    FAIL() << "8 ranks cannot share 4 heads";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.radius(), Radius::kStartup);
+    EXPECT_NE(std::string(error.what()).find("8"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace zoetrope

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""The program as a user runs it: answers, batches under mpirun that are killed and go on, and one line for every mistake.
+
+    system_test.py PROGRAM SOURCE_FOLDER NAME     runs the test NAME (a function below)"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PROGRAM, SOURCE = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+SAMPLES = SOURCE / "models" / "samples"
+
+
+def run(*words, ranks=0, timeout=120):
+    command = [str(PROGRAM), *map(str, words)]
+    if ranks:
+        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), str(ranks), *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def expect(condition, what):
+    if not condition:
+        sys.exit(f"system_test.py: {what}")
+
+
+def ask():
+    """A question about a film is answered alone and on 2 and 4 ranks, with the same tokens; --json reports what was used."""
+    words = ("ask", "--json", "--video", SAMPLES / "film-20s.mp4", "When does the green circle appear?")
+    said = []
+    for ranks in (0, 2, 4):
+        result = run(*words, ranks=ranks)
+        expect(result.returncode == 0, f"{ranks} ranks: exit code {result.returncode}: {result.stderr}")
+        answer = json.loads(result.stdout)
+        expect({"encode_s", "prefill_s", "media", "usage", "system_fingerprint"} <= answer.keys(), f"fields are missing: {sorted(answer)}")
+        expect(answer["media"][0]["frames_used"] == 40, f"frames used: {answer['media']}")
+        said.append((answer["answer"], answer["token_ids"], [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]], answer["system_fingerprint"]))
+    expect(said[0][0] == "The green circle appears at 13.6 seconds.", f"the answer: {said[0][0]}")
+    expect(said[0] == said[1] == said[2], f"different answers: {said}")
+
+
+def tensor_parallel():
+    """tp 2 x ring 2 gives the tokens of one rank."""
+    words = ("ask", "--json", "--image", SAMPLES / "picture-2.png", "Describe the picture.")
+    one, four = run(*words), run(*words, "--tp", "2", ranks=4)
+    expect(one.returncode == 0 and four.returncode == 0, one.stderr + four.stderr)
+    a, b = json.loads(one.stdout), json.loads(four.stdout)
+    expect(a["token_ids"] == b["token_ids"] and a["choices"][0]["logprobs"] == b["choices"][0]["logprobs"], "different tokens")
+
+
+def samples():
+    """All sample questions: in fp32 the reference's float32 token ids, in bf16 at least 95 % of its answers."""
+    expected = json.loads((SAMPLES / "answers.json").read_text())
+    for precision, kind, least in (("fp32", "float32", 1.0), ("bf16", "bfloat16", 0.95)):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "answers.jsonl"
+            result = run("batch", "--precision", precision, "--input", SAMPLES / "questions.jsonl", "--output", out, ranks=2, timeout=280)
+            expect(result.returncode == 0, result.stderr)
+            records = [json.loads(line) for line in out.read_text().splitlines()]
+        said = {r["custom_id"]: r["response"]["body"]["choices"][0]["message"]["content"] for r in records if r["error"] is None}
+        equal = sum(said.get(name) == row[kind]["text"] for name, row in expected.items())
+        print(f"{precision}: {equal} of {len(expected)} answers are the reference's {kind} answers")
+        expect(len(records) == len(expected) and equal >= least * len(expected), f"{precision}: only {equal} of {len(expected)}")
+
+
+def killed_batch():
+    """A batch whose rank is killed ends within 10 seconds, keeps what was answered, and a rerun completes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        lines = (SAMPLES / "questions.jsonl").read_text().replace('"url": "', f'"url": "{SAMPLES}/')
+        (folder / "in.jsonl").write_text(lines)
+        out = folder / "out.jsonl"
+        words = ["batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "2"]
+        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, words)]
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while (not out.exists() or out.read_text().count("\n") < 4) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}"], capture_output=True, text=True).stdout.split()
+        ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
+        expect(len(ranks) == 2, f"expected 2 ranks, found {ranks}")
+        os.kill(max(ranks), signal.SIGKILL)
+        began = time.monotonic()
+        job.communicate(timeout=30)
+        took = time.monotonic() - began
+        expect(took < 10 and job.returncode != 0, f"the job ended after {took:.1f} s with {job.returncode}")
+        kept = out.read_text().count("\n")
+        expect(kept >= 4, "answers were lost")
+        result = run(*words, ranks=2, timeout=240)
+        expect(result.returncode == 0, result.stderr)
+        ids = [json.loads(line)["custom_id"] for line in out.read_text().splitlines()]
+        expect(len(ids) == len(set(ids)) == lines.count("\n"), f"{len(ids)} records, {len(set(ids))} different, for {lines.count(chr(10))} lines")
+        expect("kept from an earlier run" in result.stderr, result.stderr)
+
+
+def mistakes():
+    """Every mistake: exit code, one line on standard error with the value, and nothing that looks like a crash."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "empty").mkdir()
+        (folder / "text.mp4").write_text("this is no film")
+        (folder / "zero.mp4").write_bytes(b"")
+        cases = [
+            (2, ["ask", "--vidoe", "x", "?"], "--video"),
+            (2, ["tell"], "expected"),
+            (2, ["ask", "?", "--threads", "none"], "threads"),
+            (2, ["ask", "?", "--body", "sse9"], "sse9"),
+            (1, ["ask", "--model", folder / "gone", "?"], "gone"),
+            (1, ["ask", "--model", folder / "empty", "?"], "config.json"),
+            (1, ["ask", "--video", folder / "gone.mp4", "?"], "gone.mp4"),
+            (1, ["ask", "--video", folder / "text.mp4", "?"], "text.mp4"),
+            (1, ["ask", "--video", folder / "zero.mp4", "?"], "zero.mp4"),
+            (1, ["ask", "--image", SAMPLES / "film-20s.mp4", "?"], "film-20s.mp4"),
+            (1, ["ask", "--video", "http://example.com/a.mp4", "?"], "http"),
+            (1, ["ask", "--video", SAMPLES / "film-20s.mp4", "--context", "100", "?"], "100"),
+            (1, ["ask", "--max-tokens", "1000000000", "?"], "1000000000"),
+            (1, ["ask", "--tp", "2", "?"], "1 were launched"),
+            (1, ["batch", "--input", folder / "gone.jsonl", "--output", folder / "o"], "gone.jsonl"),
+            (1, ["batch", "--input", SAMPLES / "questions.jsonl", "--output", folder / "no" / "o"], "no/o"),
+            (1, ["inspect", folder / "empty"], "config.json"),
+        ]
+        for code, words, named in cases:
+            result = run(*words)
+            text = result.stderr if words[0] != "inspect" else result.stdout + result.stderr
+            expect(result.returncode == code, f"{words}: exit code {result.returncode}, expected {code}: {text}")
+            expect(named in text, f"{words}: '{named}' is not in: {text}")
+            expect(words[0] == "inspect" or len(text.strip().splitlines()) == 1, f"{words}: more than one line: {text}")
+
+
+def mistakes_of_ranks():
+    """Under mpirun the message of a mistake appears once, and all ranks end within 10 seconds."""
+    for words, named in ((["ask", "--model", "/gone", "?"], "/gone"), (["ask", "--tp", "3", "?"], "--tp 3"), (["ask", "--vidoe", "x"], "--video"),
+                         (["ask", "--video", "/gone.mp4", "?"], "/gone.mp4")):
+        began = time.monotonic()
+        result = run(*words, ranks=4)
+        took = time.monotonic() - began
+        lines = [line for line in result.stderr.splitlines() if line.startswith("zoetrope:")]
+        expect(result.returncode != 0, f"{words}: exit code 0")
+        expect(len(lines) == 1 and named in lines[0], f"{words}: {lines}")
+        expect(took < 10, f"{words}: took {took:.1f} s")
+
+
+globals()[sys.argv[3]]()
+print(f"system_test.py: {sys.argv[3]} passed")
