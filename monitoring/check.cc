@@ -5,10 +5,9 @@
 
 namespace zoetrope {
 
-void check_failed(std::string_view what, std::string_view values, const std::source_location& where) {
+void check_failed(std::string_view what, std::string_view values, const CodePlace& where) {
   const std::string line = fmt::format("zoetrope: broken invariant: {}{}{} ({}:{} in {})\n", what,
-                                       values.empty() ? "" : ": ", values, where.file_name(), where.line(),
-                                       where.function_name());
+                                       values.empty() ? "" : ": ", values, where.file, where.line, where.function);
   std::fputs(line.c_str(), stderr);
   std::abort();
 }

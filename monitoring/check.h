@@ -3,23 +3,31 @@
 
 #include <fmt/format.h>
 
-#include <source_location>
 #include <string_view>
 
 namespace zoetrope {
 
-[[noreturn]] void check_failed(std::string_view what, std::string_view values, const std::source_location& where);
+// Where a check stands. Not std::source_location, which clang 14, the compiler of the fuzz targets, does not have.
+struct CodePlace {
+  const char* file;
+  int line;
+  const char* function;
+  static constexpr CodePlace caller(const char* file = __builtin_FILE(), int line = __builtin_LINE(),
+                                const char* function = __builtin_FUNCTION()) {
+    return {file, line, function};
+  }
+};
 
-inline void check(bool holds, std::string_view what,
-                  const std::source_location& where = std::source_location::current()) {
+[[noreturn]] void check_failed(std::string_view what, std::string_view values, const CodePlace& where);
+
+inline void check(bool holds, std::string_view what, const CodePlace& where = CodePlace::caller()) {
   if (!holds) [[unlikely]] {
     check_failed(what, "", where);
   }
 }
 
 template <typename A, typename B>
-void check_eq(const A& a, const B& b, std::string_view what,
-              const std::source_location& where = std::source_location::current()) {
+void check_eq(const A& a, const B& b, std::string_view what, const CodePlace& where = CodePlace::caller()) {
   if (!(a == b)) [[unlikely]] {
     check_failed(what, fmt::format("{} against {}", a, b), where);
   }
@@ -27,7 +35,7 @@ void check_eq(const A& a, const B& b, std::string_view what,
 
 // Division that must leave no rest; counts of heads, experts and slices are divided by nothing else.
 template <typename T>
-T div_exact(T a, T b, const std::source_location& where = std::source_location::current()) {
+T div_exact(T a, T b, const CodePlace& where = CodePlace::caller()) {
   check(b != 0 && a % b == 0, "division leaves a rest", where);
   return a / b;
 }
