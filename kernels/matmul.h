@@ -22,7 +22,8 @@ enum class PanelOrder {
 };
 
 // A weight matrix in the layout the kernels read; memory belongs to an arena. Trivially copyable.
-// Layout: [slice][panel = N/32][k pair][32][2], N padded to 32 and each slice's K to 2 with zeros. FP8: one byte each, same order.
+// Layout: [slice][panel = N/32][k pair][32][2], N padded to 32 and each slice's K to 2 with zeros. FP8: one byte each, groups
+// of 4 columns within a half panel in the order 0 2 1 3.
 struct PackedMatrix {
   WeightType type = WeightType::kBf16;
   PanelOrder order = PanelOrder::kPlain;

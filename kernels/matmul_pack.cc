@@ -35,6 +35,11 @@ struct Half {
   int outputs;         // 0 .. 16, the rest of the half is padding
 };
 
+template <typename T>
+constexpr int element_at(int column, int odd) {
+  return sizeof(T) == 1 ? fp8_byte(column, odd) : 2 * column + odd;
+}
+
 // One half panel of one slice: words[pair][column 0..15][2], rows of the panel being 2 * kPanelColumns elements apart.
 template <typename T>
 void pack_half(const Half& half, std::int64_t first_input, std::int64_t inputs, T* out) {
@@ -47,8 +52,8 @@ void pack_half(const Half& half, std::int64_t first_input, std::int64_t inputs, 
     const bool paired = k + 1 < inputs;
     for (int c = 0; c < kHalf; ++c) {
       const bool exists = c < half.outputs;
-      row[2 * c] = exists ? even[c * stored.output_stride] : T{0};
-      row[2 * c + 1] = exists && paired ? even[c * stored.output_stride + stored.input_stride] : T{0};
+      row[element_at<T>(c, 0)] = exists ? even[c * stored.output_stride] : T{0};
+      row[element_at<T>(c, 1)] = exists && paired ? even[c * stored.output_stride + stored.input_stride] : T{0};
     }
   }
 }

@@ -28,6 +28,14 @@ struct RowTiles {
   return slices * ((k / slices + 1) / 2 * 2);
 }
 
+// FP8: where in the 64 bytes of a k pair the odd or even element of a column lies. Groups of 8 bytes 1 and 2 of every 32
+// stand exchanged, so that unpacking bytes within halves of an AVX2 register brings columns out in order.
+[[gnu::always_inline]] constexpr int fp8_byte(int column, int odd) {
+  const int byte = 2 * column + odd;
+  const int group = byte / 8 % 4;
+  return group == 1 ? byte + 8 : group == 2 ? byte - 8 : byte;
+}
+
 // Some rows of x become one packed tile: [k][rows] fp32, or [k pair][rows] words of two bf16 (even element in the lower
 // half) where the body multiplies pairs. In bf16 mode values are rounded; an odd slice is padded with a zero.
 struct PackTileJob {

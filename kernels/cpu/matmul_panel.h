@@ -7,6 +7,7 @@
 //   vectors(rows)               vectors of 16 outputs that a tile of so many rows has: 1 or 2
 //   tile(rows, walk, lines)     the TileFunction
 //   widen_fp8(from, pairs, to)  [pairs][32][2] bytes to words of two bf16
+//   reads_bytes(rows)           tiles of so many rows take kBytesScaled: FP8 is widened in the loop, not before
 #pragma once
 
 #include "kernels/bodies/matmul_body.h"
@@ -16,19 +17,23 @@
 namespace zoetrope {
 inline namespace ZOETROPE_ISA {
 
-// Weights are fetched this far ahead of their use; nearer is worse than not at all, farther a little worse.
+// Weights are fetched this far ahead of their use; much nearer is worse than not at all, farther a little worse.
 inline constexpr std::int64_t kPrefetchBytes = 8192;
-// k of a block: with few rows short blocks, so that prefetching runs evenly ahead of them; with many rows long ones, so
-// that sums are stored and loaded less often.
-inline constexpr std::int64_t kFewRowsBlock = 128;
-inline constexpr std::int64_t kManyRowsBlock = 256;
-inline constexpr int kFewRows = 2;
+// k of a block. A single pass reads each weight once, and no block is too long for it. Several passes over a block leave it
+// in the first cache and fetch the next one together: a few passes do best with the block that is kPrefetchBytes long,
+// many with a longer one, for which sums are stored and loaded less often.
+inline constexpr std::int64_t kOnePassBlock = 512;
+inline constexpr std::int64_t kFewPassesBlock = kPrefetchBytes / 64;
+inline constexpr std::int64_t kManyPassesBlock = 256;
+inline constexpr int kFewPasses = 4;
 
 // What a whole panel job shares.
 template <typename Tiles>
 struct Panel {
   const PanelJob& job;
   RowTiles tiles;
+  int passes;                // over the weights of a block
+  std::int64_t block_inputs;  // k of a block of bf16 weights
   std::int64_t padded;       // inputs of a slice, whole pairs
   std::int64_t pair_bytes;   // of one pair of k in the weights
   std::int64_t slice_bytes;  // of this panel in one slice
@@ -37,10 +42,12 @@ struct Panel {
   [[gnu::always_inline]] explicit Panel(const PanelJob& job_)
       : job(job_),
         tiles(job_.rows, Tiles::kTileRows),
+        passes(tiles.count * (2 / Tiles::vectors(tiles.rows(0)))),
+        block_inputs(passes == 1 ? kOnePassBlock : passes <= kFewPasses ? kFewPassesBlock : kManyPassesBlock),
         padded((job_.slice_inputs + 1) / 2 * 2),
         pair_bytes(job_.fp8 ? 64 : 128),
         slice_bytes(padded / 2 * pair_bytes),
-        walk(job_.fp8 ? (job_.rounds ? Walk::kPairsScaled : Walk::kWide)
+        walk(job_.fp8 ? (!job_.rounds ? Walk::kWide : Tiles::reads_bytes(job_.rows) ? Walk::kBytesScaled : Walk::kPairsScaled)
                       : (job_.rounds ? Walk::kPairs : Walk::kAscending)) {}
 
   // Bytes of packed x per row and k.
@@ -50,7 +57,7 @@ struct Panel {
 
   // The end of the block of k that begins at k0: FP8 blocks end where a scale does.
   [[gnu::always_inline]] std::int64_t block_end(int slice, std::int64_t k0) const {
-    std::int64_t end = k0 + (job.rows <= kFewRows ? kFewRowsBlock : kManyRowsBlock);
+    std::int64_t end = k0 + block_inputs;
     if (job.fp8) {
       const std::int64_t origin = job.input_origin + slice * job.slice_inputs;
       end = ((origin + k0) / kScaleBlock + 1) * kScaleBlock - origin;
@@ -65,9 +72,10 @@ struct Panel {
   [[gnu::always_inline]] const std::byte* weights(int slice, std::int64_t k0) const {
     return job.weights + slice * job.weights_stride + k0 / 2 * pair_bytes;
   }
-  // What will be read kPrefetchBytes after the weights at k0: in this slice, in the next, or in the next panel.
+  // What will be read some kPrefetchBytes after the weights at k0: in this slice, in the next, or in the next panel.
   [[gnu::always_inline]] const char* ahead(int slice, std::int64_t k0) const {
-    const std::int64_t at = k0 / 2 * pair_bytes + kPrefetchBytes;
+    const std::int64_t distance = passes > kFewPasses ? kManyPassesBlock * 64 : kPrefetchBytes;
+    const std::int64_t at = k0 / 2 * pair_bytes + distance;
     const std::byte* base = weights(slice, 0);
     if (at < slice_bytes || (slice + 1 == job.slices && job.next_weights == nullptr)) {
       return reinterpret_cast<const char*>(base + (at < slice_bytes ? at : 0));
@@ -96,7 +104,7 @@ template <typename Tiles>
 [[gnu::always_inline]] inline const std::byte* block_weights(const Panel<Tiles>& p, int slice, std::int64_t k0,
                                                              std::int64_t pairs) {
   const std::byte* stored = p.weights(slice, k0);
-  if (!p.job.fp8) {
+  if (!p.job.fp8 || p.walk == Walk::kBytesScaled) {
     return stored;
   }
   // Words lie behind the room for kScaleBlock rows of fp32.
@@ -116,12 +124,11 @@ template <typename Tiles>
 inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, std::int64_t k1, float* sums) {
   const std::int64_t pairs = (k1 - k0) / 2;
   const std::byte* weights = block_weights(p, slice, k0, pairs);
-  const float* scales = p.walk == Walk::kPairsScaled ? p.block_scales(slice, k0) : nullptr;
+  const float* scales = p.walk == Walk::kPairsScaled || p.walk == Walk::kBytesScaled ? p.block_scales(slice, k0) : nullptr;
   const std::int64_t slice_start = slice * p.padded * p.x_bytes();
 
   // The passes over this block share the fetching of what comes later.
-  const int passes = p.tiles.count * (2 / Tiles::vectors(p.tiles.rows(0)));
-  const std::int64_t step = p.pair_bytes > passes ? p.pair_bytes / passes : 1;
+  const std::int64_t step = p.pair_bytes > p.passes ? p.pair_bytes / p.passes : 1;
   const char* ahead = p.ahead(slice, k0);
   const int lines = step > 64 ? 2 : 1;
   for (int tile = 0, pass = 0; tile < p.tiles.count; ++tile) {
@@ -132,7 +139,7 @@ inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, st
     const TileFunction function = Tiles::tile(rows, p.walk, lines);
     for (int j = 0; j < 2; j += vectors, ++pass) {
       function({x, weights + j * 16 * 4, pairs, sums + first * 32 + j * 16, scales + (scales != nullptr ? j : 0), k0 == 0,
-                ahead + pairs * p.pair_bytes * pass / passes, step});
+                ahead + pairs * p.pair_bytes * pass / p.passes, step});
     }
   }
 }

@@ -14,9 +14,10 @@ enum class Walk {
   kAscending,    // fp32 mode: words of two bf16, even element first, then odd
   kPairs,        // bf16 mode: words of two bf16, odd element first, then even (VDPBF16PS)
   kPairsScaled,  // FP8 in bf16 mode: as kPairs from zero; then sum = fma(block sum, scale, sum)
+  kBytesScaled,  // as kPairsScaled, w being the stored bytes [k pair][32][2]; not in every instruction set
   kWide,         // FP8 in fp32 mode: rows of fp32 weights, already scaled
 };
-inline constexpr int kWalks = 4;
+inline constexpr int kWalks = 5;
 
 struct Tile {
   const void* x;         // fp32 [k][rows], or words of two bf16 [k pair][rows]

@@ -23,9 +23,10 @@ struct Column {
   // The stored weight of input k, widened; an input beyond the slice's last is the padding of an odd slice.
   float stored(std::int64_t k) const {
     const std::byte* slice_data = job.weights + slice * job.weights_stride;
-    const std::int64_t element = (k / 2 * kPanelColumns + column) * 2 + k % 2;
-    return job.fp8 ? from_bf16(kE4m3Table.bf16[std::to_integer<std::uint8_t>(slice_data[element])])
-                   : from_bf16(reinterpret_cast<const Bf16*>(slice_data)[element]);
+    const std::int64_t pair = k / 2 * kPanelColumns * 2;
+    const int odd = static_cast<int>(k % 2);
+    return job.fp8 ? from_bf16(kE4m3Table.bf16[std::to_integer<std::uint8_t>(slice_data[pair + fp8_byte(column, odd)])])
+                   : from_bf16(reinterpret_cast<const Bf16*>(slice_data)[pair + 2 * column + odd]);
   }
 };
 

@@ -24,8 +24,8 @@ struct Fp8Widener {
   const __m256i high_fix =
       both(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0x3c, 0x3b ^ 0x3c, 0x3b ^ 0x3c, 0x3b ^ 0x3c, 0, 0, 0, 0));
 
-  // 32 codes to 32 bf16: `first` holds codes 0-7 and 16-23, `second` 8-15 and 24-31.
-  void widen(__m256i codes, __m256i& first, __m256i& second) const {
+  // 32 codes, stored as fp8_byte() says, to words of two bf16: columns 0-7 and 8-15.
+  [[gnu::always_inline]] void widen(__m256i codes, __m256i& first, __m256i& second) const {
     const __m256i a = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
     const __m256i fix_at = _mm256_add_epi8(a, _mm256_set1_epi8(0x78));  // bit 7 set, so no fix, unless a < 8
     const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(0x0f));
@@ -37,6 +37,39 @@ struct Fp8Widener {
   }
 };
 
+// Walk::kBytesScaled for one or two rows: each byte is read once and widened in registers.
+template <int kRows>
+void bytes_tile(const Tile& tile) {
+  const Tile t = tile;
+  const Fp8Widener widener;
+  const float* x = static_cast<const float*>(t.x);
+  const std::uint8_t* w = static_cast<const std::uint8_t*>(t.w);
+  const char* prefetch = t.prefetch;
+  Sums<kRows, 2> sums;
+  sums.begin(nullptr, /*zeros=*/true);
+  for (std::int64_t pair = t.pairs; pair > 0; --pair) {
+    prefetch_lines<1>(prefetch);
+    prefetch += t.prefetch_step;
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      U32x16 words;
+      widener.widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + j * 32)), words.low, words.high);
+      const F32x16 odd = floats(bit_and(words, broadcast_bits(0xffff0000)));
+      const F32x16 even = floats(shift_left<16>(words));
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        multiply_add(sums.v[r][j], broadcast(x[kRows + r]), odd);
+        multiply_add(sums.v[r][j], broadcast(x[r]), even);
+      }
+    }
+    x += 2 * kRows;
+    w += 64;
+  }
+  float block[kRows * 32];
+  sums.end(block);
+  add_scaled<kRows, 2>(t, block);
+}
+
 struct Avx2Tiles {
   static constexpr int kTileRows = 6;
   static constexpr int kWide = 2;
@@ -44,15 +77,21 @@ struct Avx2Tiles {
   static constexpr FmaTable<kTileRows, kWide> kTable = make_fma_table<kTileRows, kWide>();
 
   static int vectors(int rows) { return rows <= kWide ? 2 : 1; }
-  static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
+  static bool reads_bytes(int rows) { return rows <= kWide; }
+  static TileFunction tile(int rows, Walk walk, int lines) {
+    if (walk == Walk::kBytesScaled) {
+      return rows == 1 ? bytes_tile<1> : bytes_tile<2>;
+    }
+    return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1];
+  }
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
     const Fp8Widener widener;
     for (std::int64_t i = 0; i < pairs * 2; ++i) {  // half a row: 16 words
       __m256i first, second;
       widener.widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i * 32)), first, second);
       __m256i* out = reinterpret_cast<__m256i*>(to + i * 16);
-      _mm256_storeu_si256(out, _mm256_permute2x128_si256(first, second, 0x20));
-      _mm256_storeu_si256(out + 1, _mm256_permute2x128_si256(first, second, 0x31));
+      _mm256_storeu_si256(out, first);
+      _mm256_storeu_si256(out + 1, second);
     }
   }
 };

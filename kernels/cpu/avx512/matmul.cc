@@ -11,6 +11,7 @@ struct Avx512Tiles {
   static constexpr FmaTable<kTileRows, kTileRows> kTable = make_fma_table<kTileRows, kTileRows>();
 
   static int vectors(int) { return 2; }
+  static bool reads_bytes(int) { return false; }
   static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) { widen_all_fp8(from, pairs, to); }
 };

@@ -94,6 +94,7 @@ struct Avx512Bf16Tiles {
   static constexpr Table kTable = make_table();
 
   static int vectors(int) { return 2; }
+  static bool reads_bytes(int) { return false; }
   static TileFunction tile(int rows, Walk walk, int lines) {
     return kTable.tiles.at[rows - 1][static_cast<int>(walk)][lines - 1];
   }

@@ -13,8 +13,8 @@ inline namespace ZOETROPE_ISA {
 [[gnu::always_inline]] inline void widen_row_fp8(const std::uint8_t* from, const __m512i* low, const __m512i* high,
                                                  std::uint32_t* to) {
   // unpack works in quarters of 128 bits: the quarters of the two halves of the result are put together before, so that
-  // codes 0-31 and 32-63 come out in order.
-  const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  // columns 0-15 and 16-31 come out in order; fp8_byte() says how they are stored.
+  const __m512i order = _mm512_setr_epi64(0, 4, 2, 6, 1, 5, 3, 7);
   const __m512i codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(from));
   const __m512i l = _mm512_permutex2var_epi8(low[0], codes, low[1]);  // bit 7 of the index is ignored
   __m512i h = _mm512_permutex2var_epi8(high[0], codes, high[1]);

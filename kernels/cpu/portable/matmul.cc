@@ -12,10 +12,14 @@ struct PortableTiles {
   static constexpr FmaTable<kTileRows, 0> kTable = make_fma_table<kTileRows, 0>();
 
   static int vectors(int) { return 1; }
+  static bool reads_bytes(int) { return false; }
   static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
-    for (std::int64_t i = 0; i < pairs * kPanelColumns; ++i) {
-      to[i] = kE4m3Table.bf16[from[2 * i]] | static_cast<std::uint32_t>(kE4m3Table.bf16[from[2 * i + 1]]) << 16;
+    for (std::int64_t pair = 0; pair < pairs; ++pair, from += 2 * kPanelColumns, to += kPanelColumns) {
+      for (int c = 0; c < kPanelColumns; ++c) {
+        const std::uint32_t odd = kE4m3Table.bf16[from[fp8_byte(c, 1)]];
+        to[c] = kE4m3Table.bf16[from[fp8_byte(c, 0)]] | odd << 16;
+      }
     }
   }
 };
