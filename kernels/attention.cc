@@ -107,6 +107,18 @@ void walk_tiles(const Compute& compute, const KvLayout& layout, KvPages pages, s
   });
 }
 
+// How many of the slots, from the first, follow each other in one page.
+int run_of(std::span<const KvSlot> slots) {
+  int count = 1;
+  for (; count < static_cast<int>(slots.size()); ++count) {
+    const KvSlot& slot = slots[static_cast<std::size_t>(count)];
+    if (slot.page_id != slots[0].page_id || slot.row != slots[0].row + count) {
+      break;
+    }
+  }
+  return count;
+}
+
 void check_partials(int head_dim, const AttentionPartials& partials) {
   check(head_dim > 0 && partials.l.rows == partials.m.rows && partials.o.rows == partials.m.rows &&
             partials.l.columns == partials.m.columns && partials.o.columns == partials.m.columns * head_dim,
@@ -133,17 +145,25 @@ void append_kv(const Compute& compute, const KvLayout& layout, KvPages pages, Ro
   const auto tokens = static_cast<std::int64_t>(slots.size());
   check(k.rows == tokens && v.rows == tokens && k.columns == columns && v.columns == columns,
         "append_kv: shape of k and v");
-  // One piece is a run of tokens: their lanes of a panel lie in the same cache lines.
-  constexpr std::int64_t kTokensPerPiece = 16;
+  for (const KvSlot& slot : slots) {
+    check(slot.row >= 0 && slot.row < kPageTokens, "append_kv: row of a page");
+  }
+  // One piece is some tokens: those that follow each other in a page share its cache lines.
+  constexpr std::int64_t kTokensPerPiece = 32;
   compute.pool->parallel_for(div_ceil(tokens, kTokensPerPiece), [&](std::int64_t piece, int) {
-    for (std::int64_t t = piece * kTokensPerPiece; t < std::min(tokens, (piece + 1) * kTokensPerPiece); ++t) {
+    const std::int64_t end = std::min(tokens, (piece + 1) * kTokensPerPiece);
+    for (std::int64_t t = piece * kTokensPerPiece; t < end;) {
+      const int count = run_of(slots.subspan(static_cast<std::size_t>(t), static_cast<std::size_t>(end - t)));
       const KvSlot& slot = slots[static_cast<std::size_t>(t)];
-      check(slot.row >= 0 && slot.row < kPageTokens, "append_kv: row of a page");
-      std::byte* page = pages.page(slot.page_id);
       for (int head = 0; head < layout.kv_heads; ++head) {
-        append_token(layout, page + static_cast<std::size_t>(head) * layout.head_bytes(), slot.row,
-                     k.row(t) + head * layout.head_dim, v.row(t) + head * layout.head_dim);
+        append_tokens(layout, pages.page(slot.page_id) + static_cast<std::size_t>(head) * layout.head_bytes(), slot.row,
+                      {.k = k.row(t) + head * layout.head_dim,
+                       .v = v.row(t) + head * layout.head_dim,
+                       .k_stride = k.stride,
+                       .v_stride = v.stride,
+                       .count = count});
       }
+      t += count;
     }
   });
 }

@@ -38,10 +38,12 @@ void pack_block(const Vision& vision, const Span& span, int head, std::byte* blo
   const std::int64_t block = span.block + (span.first - span.segment_first) / kPageTokens;
   std::byte* packed = blocks + static_cast<std::size_t>(block) * layout.page_bytes() +
                       static_cast<std::size_t>(head) * layout.head_bytes();
-  for (int row = 0; row < span.rows; ++row) {
-    append_token(layout, packed, row, vision.k.row(span.first + row) + head * layout.head_dim,
-                 vision.v.row(span.first + row) + head * layout.head_dim);
-  }
+  append_tokens(layout, packed, 0,
+                {.k = vision.k.row(span.first) + head * layout.head_dim,
+                 .v = vision.v.row(span.first) + head * layout.head_dim,
+                 .k_stride = vision.k.stride,
+                 .v_stride = vision.v.stride,
+                 .count = span.rows});
 }
 
 void walk_tile(const Vision& vision, const Span& span, int head, const std::byte* blocks) {

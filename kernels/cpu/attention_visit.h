@@ -4,7 +4,7 @@
 // Scores and weighted values are the same product: a block of rows, each a row of numbers, times a panel of 16 lanes. A
 // lane is a position of the page for scores, a column of head_dim for values. `Product` multiplies one block; it says
 //   kBf16               panels hold bf16 pairs (else fp32), probabilities are rounded
-//   kRows, kCells       most rows of a block; most rows times panels (its accumulators)
+//   kRows, kPairedRows  most rows of a block over one panel, and over two at once: what its registers hold
 //   tile<R, P>(block)   the product
 //   pack(query, n, row), keep(row, column, probabilities)    numbers of a row into the form that tile reads
 // No function of the standard library here: its out-of-line copy could be one compiled for another instruction set.
@@ -57,6 +57,19 @@ template <int R, int P>
   }
 }
 
+// sum += number * panel. Where lanes are two registers, six rows take all sixteen: left to itself gcc 12 writes sums
+// over numbers and keeps sums on the stack, which costs a third of the speed. The instruction by name ties a sum to its
+// register.
+template <typename Lanes>
+[[gnu::always_inline]] inline void accumulate(Lanes& sum, const Lanes& number, const Lanes& panel) {
+  if constexpr (requires { sum.low; }) {
+    asm("vfmadd231ps %2, %1, %0" : "+x"(sum.low) : "x"(number.low), "x"(panel.low));
+    asm("vfmadd231ps %2, %1, %0" : "+x"(sum.high) : "x"(number.high), "x"(panel.high));
+  } else {
+    sum = fma(number, panel, sum);
+  }
+}
+
 // One step of all rows and panels: sums += rows[step] * lanes.
 template <int R, int P>
 [[gnu::always_inline]] inline void step(const float* numbers, const F32x16 (&panel)[P], F32x16 (&sums)[R][P]) {
@@ -65,20 +78,20 @@ template <int R, int P>
     const F32x16 number = broadcast(numbers[r * kStripStride]);
 #pragma GCC unroll 2
     for (int p = 0; p < P; ++p) {
-      sums[r][p] = fma(number, panel[p], sums[r][p]);
+      accumulate(sums[r][p], number, panel[p]);
     }
   }
 }
 
 // fp32: one step per number.
-template <int kMostRows, int kMostCells>
+template <int kMostRows, int kMostPairedRows>
 struct SingleProduct {
   static constexpr bool kBf16 = false;
   static constexpr int kRows = kMostRows;
-  static constexpr int kCells = kMostCells;
+  static constexpr int kPairedRows = kMostPairedRows;
 
   template <int R, int P>
-  static void tile(const ProductBlock& block) {
+  [[gnu::noinline]] static void tile(const ProductBlock& block) {
     F32x16 sums[R][P];
     begin<R, P>(block, sums);
     const float* panel = reinterpret_cast<const float*>(block.panel);
@@ -103,14 +116,14 @@ struct SingleProduct {
 };
 
 // bf16 by fp32 multiply-adds: the pair's odd element, then the even one. Products of bf16 numbers are exact.
-template <int kMostRows, int kMostCells>
+template <int kMostRows, int kMostPairedRows>
 struct WidenedProduct {
   static constexpr bool kBf16 = true;
   static constexpr int kRows = kMostRows;
-  static constexpr int kCells = kMostCells;
+  static constexpr int kPairedRows = kMostPairedRows;
 
   template <int R, int P>
-  static void tile(const ProductBlock& block) {
+  [[gnu::noinline]] static void tile(const ProductBlock& block) {
     F32x16 sums[R][P];
     begin<R, P>(block, sums);
     const float* panel = reinterpret_cast<const float*>(block.panel);  // a lane's pair is one word
@@ -124,6 +137,8 @@ struct WidenedProduct {
         __builtin_prefetch(reinterpret_cast<const char*>(words + p * next) + P * kPrefetchBytes);
       }
       step<R, P>(block.rows + 2 * k + 1, odd, sums);
+      // The words are read again, not kept: with six rows every register is taken.
+      asm("" : "+r"(words));
       F32x16 even[P];
       for (int p = 0; p < P; ++p) {
         even[p] = floats(shift_left<16>(bits(load(words + p * next))));
@@ -151,7 +166,7 @@ struct WidenedProduct {
 // Calls tile<rows, P> for a number of rows known at run time.
 template <typename Product, int P, int R = 1>
 void run_block(int rows, const ProductBlock& block) {
-  if constexpr (R <= Product::kRows && R * P <= Product::kCells) {
+  if constexpr (R <= (P == 1 ? Product::kRows : Product::kPairedRows)) {
     if (rows == R) {
       Product::template tile<R, P>(block);
     } else {
@@ -187,11 +202,6 @@ int row_blocks(const PageVisit& visit, RowBlock* blocks) {
 }
 
 template <typename Product>
-constexpr bool two_panels_fit(int rows) {
-  return 2 * rows <= Product::kCells;
-}
-
-template <typename Product>
 std::int64_t panel_bytes(int steps) {
   return static_cast<std::int64_t>(steps) * kPanelLanes * (Product::kBf16 ? 2 : 4);
 }
@@ -214,7 +224,7 @@ void scores(const PageVisit& visit, const RowBlock* blocks, int count) {
                          .out = visit.strip + rows.first * kStripStride + column,
                          .out_stride = kStripStride,
                          .fresh = true};
-      if (two_panels_fit<Product>(rows.rows)) {
+      if (rows.rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows.rows, block);
         continue;
       }
@@ -292,7 +302,7 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count) {
                          .out_stride = width,
                          .fresh = false};
       const bool both = panel + 1 < panels;
-      if (both && two_panels_fit<Product>(rows)) {
+      if (both && rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows, block);
         return;
       }

@@ -122,6 +122,27 @@ TEST_F(SegmentAttentionTest, CompanyDoesNotMatter) {
   }
 }
 
+// q, k and v may be views with distances of their own, as the vision tower's are.
+TEST_F(SegmentAttentionTest, StridesDoNotMatter) {
+  for (const Precision mode : kModes) {
+    const Frames frames(2, 24, {33, 300}, mode);
+    const Compute with = compute(best_body(), mode);
+    const Matrix expected = frames.answer(with);
+    const auto spread = [](const Matrix& from, std::int64_t stride, std::vector<float>& memory) {
+      memory.assign(static_cast<std::size_t>(from.rows * stride), std::numeric_limits<float>::quiet_NaN());
+      for (std::int64_t r = 0; r < from.rows; ++r) {
+        std::copy_n(from.row(r), from.columns, memory.data() + r * stride);
+      }
+      return Rows<const float>(memory.data(), from.rows, from.columns, stride);
+    };
+    std::vector<float> q, k, v;
+    Matrix out(expected.rows, expected.columns);
+    segment_attention(with, 2, spread(frames.q, 49, q), spread(frames.k, 50, k), spread(frames.v, 144, v),
+                      frames.segment_rows, out.view());
+    EXPECT_EQ(std::memcmp(out.row(0), expected.row(0), expected.numbers.size() * sizeof(float)), 0);
+  }
+}
+
 TEST_F(SegmentAttentionTest, NoSegmentsAreNoWork) {
   const Frames frames(2, 24, {}, Precision::kBf16);
   EXPECT_TRUE(frames.answer(compute(best_body(), Precision::kBf16)).numbers.empty());

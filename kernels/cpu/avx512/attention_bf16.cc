@@ -5,14 +5,14 @@ inline namespace ZOETROPE_ISA {
 
 // bf16 by VDPBF16PS, which is defined as the two multiply-adds of WidenedProduct. A row's numbers are kept as bf16
 // pairs.
-template <int kMostRows, int kMostCells>
+template <int kMostRows, int kMostPairedRows>
 struct DotProduct {
   static constexpr bool kBf16 = true;
   static constexpr int kRows = kMostRows;
-  static constexpr int kCells = kMostCells;
+  static constexpr int kPairedRows = kMostPairedRows;
 
   template <int R, int P>
-  static void tile(const ProductBlock& block) {
+  [[gnu::noinline]] static void tile(const ProductBlock& block) {
     F32x16 sums[R][P];
     begin<R, P>(block, sums);
     const float* panel = reinterpret_cast<const float*>(block.panel);  // a lane's pair is one word
@@ -65,7 +65,7 @@ struct DotProduct {
 }  // namespace ZOETROPE_ISA
 
 const AttentionBody& attention_body_avx512bf16() {
-  static const AttentionBody table = attention_table<DotProduct<12, 24>, SingleProduct<12, 24>>();
+  static const AttentionBody table = attention_table<DotProduct<12, 12>, SingleProduct<12, 12>>();
   return table;
 }
 

@@ -3,7 +3,7 @@
 namespace zoetrope {
 
 const AttentionBody& attention_body_portable() {
-  static const AttentionBody table = attention_table<WidenedProduct<4, 4>, SingleProduct<4, 4>>();
+  static const AttentionBody table = attention_table<WidenedProduct<4, 0>, SingleProduct<4, 0>>();
   return table;
 }
 
