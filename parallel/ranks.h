@@ -61,6 +61,7 @@ class MpiJob {
   static bool launched();
 
  private:
+  bool finalised();
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -387,9 +387,23 @@ MpiJob::MpiJob() : state_(std::make_unique<State>()) {
   state_->ranks_sharing_cores = ranks_with_equal_affinity(*host);
 }
 
-// MPI_Finalize waits for every rank without a deadline, so it is only called after a barrier that has one. A job that was
-// stopped is not finalised: the rank that failed aborts it.
+// A job that was stopped is not finalised: the rank that failed aborts it.
 MpiJob::~MpiJob() {
+  const bool reported_elsewhere = !finalised() && state_->endpoint->board->stopped() && !state_->reports;
+  if (reported_elsewhere) {
+    await_the_end(std::chrono::seconds(3));
+  }
+  // Communicators that outlive the job find a board that says so. The host's memory goes: its communicator holds the endpoint.
+  MpiEndpoint& endpoint = *state_->endpoint;
+  std::fill(endpoint.own_memory.begin(), endpoint.own_memory.end(), std::byte{0});
+  endpoint.board = std::make_unique<JobBoard>(endpoint.own_memory, endpoint.size);
+  endpoint.board->stop(endpoint.rank, "the job has ended");
+  endpoint.board_memory.reset();
+}
+
+// MPI_Finalize waits for every rank without a deadline, so it is only called after a barrier that has one. False when the
+// job was stopped, or is given up here.
+bool MpiJob::finalised() {
   if (std::uncaught_exceptions() == 0 && !state_->endpoint->board->stopped()) {
     try {
       barrier(*state_->world, "end of the job");
@@ -397,14 +411,12 @@ MpiJob::~MpiJob() {
       MPI_Comm_free(&state_->endpoint->comm);
       MPI_Finalize();
       job_exists = false;
-      return;
+      return true;
     } catch (const std::exception& error) {
       log::info("end_without_all_ranks", {{"cause", error.what()}});
     }
   }
-  if (state_->endpoint->board->stopped() && !state_->reports) {
-    await_the_end(std::chrono::seconds(3));
-  }
+  return false;
 }
 
 int MpiJob::rank() const { return state_->endpoint->rank; }

@@ -85,17 +85,13 @@ class Job {
 
   // Ranks that still run. One that ended but that nobody has waited for (its launcher is gone, and a container may have no
   // init that does) is a zombie and runs no more.
+  // Waits a while for them: the launcher may leave a moment before the last one that it killed.
   int alive() const {
-    int count = 0;
-    for (const auto& [rank, process] : processes_) {
-      std::ifstream stat("/proc/" + std::to_string(process) + "/stat");
-      std::string line;
-      if (std::getline(stat, line)) {
-        const char state = line.at(line.rfind(')') + 2);
-        count += state != 'Z' && state != 'X' ? 1 : 0;
-      }
+    const auto until = Clock::now() + 3s;
+    while (running() > 0 && Clock::now() < until) {
+      std::this_thread::sleep_for(10ms);
     }
-    return count;
+    return running();
   }
 
   const std::string& text() const { return text_; }
@@ -110,6 +106,19 @@ class Job {
   }
 
  private:
+  int running() const {
+    int count = 0;
+    for (const auto& [rank, process] : processes_) {
+      std::ifstream stat("/proc/" + std::to_string(process) + "/stat");
+      std::string line;
+      if (std::getline(stat, line)) {
+        const char state = line.at(line.rfind(')') + 2);
+        count += state != 'Z' && state != 'X' ? 1 : 0;
+      }
+    }
+    return count;
+  }
+
   // False at the end of the output.
   bool read_some(std::chrono::milliseconds time) {
     pollfd waiting{.fd = output_, .events = POLLIN, .revents = 0};
