@@ -71,7 +71,8 @@ void add_pair(float* mine, const float* theirs, std::int64_t count, bool mine_is
   }
 }
 
-void swap_with(Communicator& comm, int partner, std::span<const float> out, std::span<float> in, std::string_view what) {
+void swap_with(Communicator& comm, int partner, std::span<const float> out, std::span<float> in,
+               std::string_view what) {
   const SendPart send{partner, std::as_bytes(out)};
   const ReceivePart receive{partner, std::as_writable_bytes(in)};
   comm.exchange({&send, 1}, {&receive, 1}, what);
@@ -193,11 +194,13 @@ void all_gather_rows(Communicator& comm, Rows<float> all, bool as_bf16, std::str
   const std::size_t value_bytes = as_bf16 ? sizeof(Bf16) : sizeof(float);
   const std::size_t row_bytes = static_cast<std::size_t>(all.columns) * value_bytes;
   const bool in_place = !as_bf16 && contiguous(all);  // rows are messages as they lie
-  std::span<std::byte> memory = in_place ? std::as_writable_bytes(std::span(all.data, static_cast<std::size_t>(all.rows * all.columns)))
-                                         : comm.scratch(static_cast<std::size_t>(all.rows) * row_bytes);
+  std::span<std::byte> memory =
+      in_place ? std::as_writable_bytes(std::span(all.data, static_cast<std::size_t>(all.rows * all.columns)))
+               : comm.scratch(static_cast<std::size_t>(all.rows) * row_bytes);
   const Range own = block_of(comm, all.rows, comm.rank());
   const auto wire = [&](const Range& range) {
-    return memory.subspan(static_cast<std::size_t>(range.first) * row_bytes, static_cast<std::size_t>(range.count()) * row_bytes);
+    return memory.subspan(static_cast<std::size_t>(range.first) * row_bytes,
+                          static_cast<std::size_t>(range.count()) * row_bytes);
   };
   for (std::int64_t r = own.first; r < own.end && !in_place; ++r) {
     to_wire(all.row(r), all.columns, as_bf16, wire({r, r + 1}).data());
@@ -218,8 +221,8 @@ void all_gather_rows(Communicator& comm, Rows<float> all, bool as_bf16, std::str
   }
 }
 
-// Recursive halving. The tree joins neighbours first, so the step of bit s separates blocks by bit s of their index: after
-// it, a rank holds the sums of 2^(s+1) ranks for the blocks whose low s + 1 bits are its own.
+// Recursive halving. The tree joins neighbours first, so the step of bit s separates blocks by bit s of their index:
+// after it, a rank holds the sums of 2^(s+1) ranks for the blocks whose low s + 1 bits are its own.
 void tree_reduce_scatter_rows(Communicator& comm, Rows<float> partial, std::string_view what) {
   check_rows(partial);
   check(std::has_single_bit(static_cast<unsigned>(comm.size())), "the tree joins a power of two of ranks");
@@ -251,9 +254,11 @@ void tree_all_reduce_rows(Communicator& comm, Rows<float> partial, std::string_v
 
 bool all_equal(Communicator& comm, std::span<const std::byte> bytes, std::string_view what) {
   const Bytes first = broadcast(comm, bytes, 0, what);
-  const std::byte same{std::equal(bytes.begin(), bytes.end(), first.begin(), first.end()) ? std::uint8_t{1} : std::uint8_t{0}};
+  const std::byte same{std::equal(bytes.begin(), bytes.end(), first.begin(), first.end()) ? std::uint8_t{1}
+                                                                                          : std::uint8_t{0}};
   const auto verdicts = all_gather(comm, {&same, 1}, what);
-  return std::all_of(verdicts.begin(), verdicts.end(), [](const Bytes& verdict) { return verdict.at(0) == std::byte{1}; });
+  return std::all_of(verdicts.begin(), verdicts.end(),
+                     [](const Bytes& verdict) { return verdict.at(0) == std::byte{1}; });
 }
 
 }  // namespace zoetrope

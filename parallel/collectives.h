@@ -1,4 +1,5 @@
-// Collectives over exchange(). Sums are fp32 in the binary tree of docs/one-answer.md rule 2, never in a library's order.
+// Collectives over exchange(). Sums are fp32 in the binary tree of docs/one-answer.md rule 2, never in a library's
+// order.
 #pragma once
 
 #include <cstddef>
@@ -20,14 +21,16 @@ std::vector<std::byte> broadcast(Communicator& comm, std::span<const std::byte> 
 // Root gets every rank's bytes in rank order (its own too); others get nothing.
 std::vector<std::vector<std::byte>> gather(Communicator& comm, std::span<const std::byte> bytes, int root,
                                            std::string_view what);
-std::vector<std::vector<std::byte>> all_gather(Communicator& comm, std::span<const std::byte> bytes, std::string_view what);
+std::vector<std::vector<std::byte>> all_gather(Communicator& comm, std::span<const std::byte> bytes,
+                                               std::string_view what);
 
 // The rows of `all` are dealt over ranks (layout.h dealt()); each rank has filled its own block, all end with all rows.
 // bf16 values travel as bf16 when `as_bf16` (exact for rounded rows).
 void all_gather_rows(Communicator& comm, Rows<float> all, bool as_bf16, std::string_view what);
 
 // Every rank holds an fp32 partial of all rows; rank r ends with the sum of its dealt() block in rows
-// [first, end) of `partial` (other rows are left undefined). size() is a power of two. Tree (0,1)(2,3)..., lower + upper.
+// [first, end) of `partial` (other rows are left undefined). size() is a power of two. Tree (0,1)(2,3)..., lower +
+// upper.
 void tree_reduce_scatter_rows(Communicator& comm, Rows<float> partial, std::string_view what);
 
 // The same sums, every rank ending with all rows.

@@ -1,7 +1,7 @@
 // What ranks say to each other. One virtual call, exchange(), carries everything; the collectives (collectives.h) are
 // written on it, so their order of additions is ours and the same over every backend.
-// Every exchange has a deadline and watches the abort flag of its group: it returns or throws Error(kCluster) that names
-// the ranks it waited for, the operation and the seconds; it never hangs.
+// Every exchange has a deadline and watches the abort flag of its group: it returns or throws Error(kCluster) that
+// names the ranks it waited for, the operation and the seconds; it never hangs.
 #pragma once
 
 #include <chrono>
@@ -38,14 +38,16 @@ class Communicator {
   virtual int size() const = 0;
 
   // Sends and receives all parts; returns when all are done. Parts between two ranks pair up in order. A part to the
-  // own rank is copied. Empty parts are left out on both sides. `what` names the operation in messages. An exchange that
-  // fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
-  virtual void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) = 0;
+  // own rank is copied. Empty parts are left out on both sides. `what` names the operation in messages. An exchange
+  // that fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
+  virtual void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                        std::string_view what) = 0;
 
   // Ranks with the same color form a group, ordered by key. Collective over this communicator.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
-  // Tells every rank of the job to stop; their pending and later exchanges throw. Callable from any thread, once is enough.
+  // Tells every rank of the job to stop; their pending and later exchanges throw. Callable from any thread, once is
+  // enough.
   virtual void abort(std::string_view why) noexcept = 0;
 
   // How long one exchange may take before it is given up; default 120 s. Holds for every communicator of this rank.

@@ -13,20 +13,23 @@
 namespace zoetrope {
 namespace {
 
-constexpr std::size_t kExpertsMax = 65536;   // a local expert travels as 16 bits
-constexpr std::int64_t kChosenMax = 255;     // the number of a token's experts on a rank as 8
+constexpr std::size_t kExpertsMax = 65536;  // a local expert travels as 16 bits
+constexpr std::int64_t kChosenMax = 255;    // the number of a token's experts on a rank as 8
 constexpr std::int64_t kPairsMax = std::numeric_limits<std::int32_t>::max();
 
 std::size_t size_of(std::int64_t count) { return static_cast<std::size_t>(count); }
 
-std::span<std::byte> bytes_of(std::uint16_t* data, std::size_t bytes) { return {reinterpret_cast<std::byte*>(data), bytes}; }
+std::span<std::byte> bytes_of(std::uint16_t* data, std::size_t bytes) {
+  return {reinterpret_cast<std::byte*>(data), bytes};
+}
 std::span<std::byte> bytes_of(float* data, std::size_t count) { return std::as_writable_bytes(std::span(data, count)); }
 
 std::size_t routing_bytes(std::uint32_t tokens, std::uint32_t pairs) { return std::size_t{2} * pairs + tokens; }
 
 [[noreturn]] void refuse_routing(int from, int to, std::string found, std::string expected) {
-  refuse(Radius::kCluster, {fmt::format("routing list from rank {} to rank {}", from, to), std::move(found), std::move(expected),
-                            "the ranks disagree about where experts live; start the job again and report this"});
+  refuse(Radius::kCluster,
+         {fmt::format("routing list from rank {} to rank {}", from, to), std::move(found), std::move(expected),
+          "the ranks disagree about where experts live; start the job again and report this"});
 }
 
 }  // namespace
@@ -162,7 +165,8 @@ void ExpertExchange::swap_tokens() {
     pairs += counts.pairs;
   }
   if (pairs > kPairsMax) {
-    refuse_routing(comm_.rank(), comm_.rank(), fmt::format("{} pairs", pairs), fmt::format("at most {} in one step", kPairsMax));
+    refuse_routing(comm_.rank(), comm_.rank(), fmt::format("{} pairs", pairs),
+                   fmt::format("at most {} in one step", kPairsMax));
   }
   float* x = x_.at_least(rows * size_of(hidden_));
   sends_.clear();
@@ -197,12 +201,14 @@ void ExpertExchange::take_routing(int from, std::int64_t first_row) {
     listed += per_token[i];
   }
   if (listed != leg.counts.pairs) {
-    refuse_routing(from, comm_.rank(), fmt::format("{} experts listed", listed), fmt::format("{} pairs", leg.counts.pairs));
+    refuse_routing(from, comm_.rank(), fmt::format("{} experts listed", listed),
+                   fmt::format("{} pairs", leg.counts.pairs));
   }
   for (std::uint32_t i = 0; i < leg.counts.tokens; ++i) {
     for (int j = 0; j < per_token[i]; ++j, ++list) {
       if (*list >= own_experts_) {
-        refuse_routing(from, comm_.rank(), fmt::format("local expert {}", *list), fmt::format("below {}", own_experts_));
+        refuse_routing(from, comm_.rank(), fmt::format("local expert {}", *list),
+                       fmt::format("below {}", own_experts_));
       }
       auto& rows = arrived_.rows[*list];
       pairs_.emplace_back(*list, static_cast<std::int32_t>(rows.size()));
@@ -275,8 +281,9 @@ ExpertExchange::Home ExpertExchange::combine(Rows<const float> outputs) {
     if (r != comm_.rank()) {
       const std::size_t pairs = out_[size_of(r)].counts.pairs;
       sends_.push_back({r, {wire, count * row_bytes()}});
-      receives_.push_back({r, narrow() ? std::span(out_[size_of(r)].rows.at_least(pairs * row_bytes()), pairs * row_bytes())
-                                       : bytes_of(mine, pairs * size_of(hidden_))});
+      receives_.push_back({r, narrow()
+                                  ? std::span(out_[size_of(r)].rows.at_least(pairs * row_bytes()), pairs * row_bytes())
+                                  : bytes_of(mine, pairs * size_of(hidden_))});
     }
   }
   comm_.exchange(sends_, receives_, "expert combine");

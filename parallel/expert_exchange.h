@@ -27,11 +27,11 @@ class ExpertExchange {
 
   // What this rank's experts have to compute after a dispatch.
   struct Arrived {
-    Rows<const float> x;                               // [R, H] tokens, each once, own ones included
-    std::vector<std::vector<std::int32_t>> rows;       // per local expert (ascending): rows of x, ascending
-    std::vector<std::int64_t> first;                   // per local expert: its first row in the experts' outputs
-    std::int64_t outputs = 0;                          // rows of outputs in total
-    std::vector<std::int64_t> outputs_by_rank;         // of these, how many go home to each rank
+    Rows<const float> x;                          // [R, H] tokens, each once, own ones included
+    std::vector<std::vector<std::int32_t>> rows;  // per local expert (ascending): rows of x, ascending
+    std::vector<std::int64_t> first;              // per local expert: its first row in the experts' outputs
+    std::int64_t outputs = 0;                     // rows of outputs in total
+    std::vector<std::int64_t> outputs_by_rank;    // of these, how many go home to each rank
   };
 
   // x [T, H] and experts [T, k] (distinct per row) of the tokens that live here; T may be 0, every rank joins.
@@ -40,13 +40,14 @@ class ExpertExchange {
   // outputs [Arrived::outputs, H] of the local experts travel home. Returns home rows: row slots(t, j) is the output of
   // token t's j-th expert. Views are valid until the next dispatch.
   struct Home {
-    Rows<const float> outputs;        // [T * k, H]
-    Rows<const std::int32_t> slots;   // [T, k]
+    Rows<const float> outputs;       // [T * k, H]
+    Rows<const std::int32_t> slots;  // [T, k]
   };
   Home combine(Rows<const float> outputs);
 
-  // Bytes this rank sends for a routing, in closed form: payload only and with the headers that travel with it. With b = 2
-  // bytes a value in bf16 mode and 4 in fp32 mode, n_r tokens of ours that need rank r and p_r pairs (token, expert) there:
+  // Bytes this rank sends for a routing, in closed form: payload only and with the headers that travel with it. With b
+  // = 2 bytes a value in bf16 mode and 4 in fp32 mode, n_r tokens of ours that need rank r and p_r pairs (token,
+  // expert) there:
   //   dispatch payload  sum over other ranks r of n_r * hidden * b
   //   dispatch headers  sum over other ranks r of 8 (the counts, always) + n_r + 2 * p_r (the routing list)
   //   combine payload   sum over other ranks r of arrived_outputs_by_rank[r] * hidden * b
@@ -64,8 +65,9 @@ class ExpertExchange {
   // Tokens between this rank and one peer, in one direction; for the own rank both directions are the same list.
   struct Leg {
     Counts counts;
-    GrowOnly<std::uint16_t> routing;  // wire form: the pairs' local experts [pairs], then experts per token as bytes [tokens]
-    GrowOnly<std::byte> rows;         // packed rows on the wire: tokens, later outputs
+    GrowOnly<std::uint16_t>
+        routing;               // wire form: the pairs' local experts [pairs], then experts per token as bytes [tokens]
+    GrowOnly<std::byte> rows;  // packed rows on the wire: tokens, later outputs
   };
 
   int ranks() const { return comm_.size(); }
@@ -88,13 +90,14 @@ class ExpertExchange {
   std::size_t own_experts_ = 0;
 
   // Of the dispatch under way, kept for its combine; memory is kept from call to call.
-  std::vector<Leg> out_, in_;                      // [ranks]
-  std::vector<Counts> counts_;                     // [ranks] received
+  std::vector<Leg> out_, in_;   // [ranks]
+  std::vector<Counts> counts_;  // [ranks] received
   std::vector<SendPart> sends_;
   std::vector<ReceivePart> receives_;
   std::vector<std::int32_t> own_tokens_;           // tokens that need this rank itself
   std::vector<std::int64_t> home_first_, filled_;  // [ranks] first home row of a rank's outputs; cursors
-  std::vector<std::pair<std::int32_t, std::int32_t>> pairs_;  // per arrived pair, in order of arrival: local expert, index in rows
+  std::vector<std::pair<std::int32_t, std::int32_t>>
+      pairs_;  // per arrived pair, in order of arrival: local expert, index in rows
   GrowOnly<float> x_, home_;
   GrowOnly<std::int32_t> slots_;
   std::int64_t tokens_ = 0, k_ = 0;

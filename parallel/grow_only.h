@@ -1,5 +1,5 @@
-// Memory that is asked for again and again with changing sizes: it only grows and is never cleared, so that a steady state
-// allocates nothing.
+// Memory that is asked for again and again with changing sizes: it only grows and is never cleared, so that a steady
+// state allocates nothing.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace zoetrope {
 
 template <typename T>
-  requires std::is_trivially_copyable_v<T>
+requires std::is_trivially_copyable_v<T>
 class GrowOnly {
  public:
   // At least `count` elements; when the memory has to grow, what was in it is lost.

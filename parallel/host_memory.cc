@@ -109,13 +109,14 @@ struct Announcement {
   std::uint64_t inode = 0;
 };
 
-// The region that was announced, seen from another process; -1 with errno when it cannot be seen. In another container the
-// same process number and descriptor may be something else: the inode tells.
+// The region that was announced, seen from another process; -1 with errno when it cannot be seen. In another container
+// the same process number and descriptor may be something else: the inode tells.
 int opened(const Announcement& told) {
   const int descriptor =
       ::open(fmt::format("/proc/{}/fd/{}", told.process, told.descriptor).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
   struct stat status {};
-  if (descriptor >= 0 && (::fstat(descriptor, &status) != 0 || status.st_dev != told.device || status.st_ino != told.inode)) {
+  if (descriptor >= 0 &&
+      (::fstat(descriptor, &status) != 0 || status.st_dev != told.device || status.st_ino != told.inode)) {
     ::close(descriptor);
     errno = ESTALE;
     return -1;
@@ -199,7 +200,8 @@ std::unique_ptr<HostMemory> memory_of_host(std::unique_ptr<Communicator> host_ra
     return shared;
   }
   if (first) {
-    log::warning("host_memory_private", {{"cause", cause}, {"effect", "every rank holds its own copy of shared weights"}});
+    log::warning("host_memory_private",
+                 {{"cause", cause}, {"effect", "every rank holds its own copy of shared weights"}});
   }
   return private_memory();
 }

@@ -27,8 +27,8 @@ class HostMemory {
 std::unique_ptr<HostMemory> private_memory();
 
 // Of `host_ranks`, ranks (processes or threads) of one host; collective. Where they cannot see each other's memory
-// (containers of their own) each gets private memory, so that local_rank() is 0 and every rank fills its own, and the log
-// says so.
+// (containers of their own) each gets private memory, so that local_rank() is 0 and every rank fills its own, and the
+// log says so.
 std::unique_ptr<HostMemory> memory_of_host(std::unique_ptr<Communicator> host_ranks);
 
 }  // namespace zoetrope

@@ -1,4 +1,5 @@
-// How the ranks of a replica are arranged: world = ring x tp, tp fastest. Standard library only (the scheduler reads it).
+// How the ranks of a replica are arranged: world = ring x tp, tp fastest. Standard library only (the scheduler reads
+// it).
 #pragma once
 
 #include <cstdint>

@@ -26,12 +26,12 @@ struct Ranks {
 // One rank, no messages.
 Ranks self_ranks();
 
-// N ranks as threads of this process; body runs once per rank, on its own thread. Rethrows the first error after all ended;
-// an error in one rank aborts the others. Waiting ranks sleep on a condition variable.
+// N ranks as threads of this process; body runs once per rank, on its own thread. Rethrows the first error after all
+// ended; an error in one rank aborts the others. Waiting ranks sleep on a condition variable.
 void run_ranks(const Layout& layout, const std::function<void(Ranks&)>& body);
 
-// The MPI job that mpirun, srun or a plain start (one rank) launched. Holds MPI from construction to destruction; sets the
-// program's own MCA variables before MPI_Init. Only one per process.
+// The MPI job that mpirun, srun or a plain start (one rank) launched. Holds MPI from construction to destruction; sets
+// the program's own MCA variables before MPI_Init. Only one per process.
 class MpiJob {
  public:
   MpiJob();

@@ -33,14 +33,16 @@ Range own_slices(const std::string& matrix, int slices, int tp, int tp_index) {
 void check_sizes(const TextSizes& sizes) {
   if (sizes.kv_heads <= 0 || sizes.query_heads <= 0 || sizes.head_dim <= 0 || sizes.vocabulary <= 0 ||
       sizes.dense_intermediate < 0 || sizes.dense_unit <= 0) {
-    refuse(Radius::kStartup, {"text sizes", fmt::format("{} query heads, {} KV heads, head_dim {}, dense intermediate {}, vocabulary {}",
-                                                        sizes.query_heads, sizes.kv_heads, sizes.head_dim,
-                                                        sizes.dense_intermediate, sizes.vocabulary),
-                              "positive sizes", "correct config.json"});
+    refuse(Radius::kStartup,
+           {"text sizes",
+            fmt::format("{} query heads, {} KV heads, head_dim {}, dense intermediate {}, vocabulary {}",
+                        sizes.query_heads, sizes.kv_heads, sizes.head_dim, sizes.dense_intermediate, sizes.vocabulary),
+            "positive sizes", "correct config.json"});
   }
   if (sizes.query_heads % sizes.kv_heads != 0) {
-    refuse(Radius::kStartup, {"text attention", fmt::format("{} query heads / {} KV heads leaves {}", sizes.query_heads,
-                                                            sizes.kv_heads, sizes.query_heads % sizes.kv_heads),
+    refuse(Radius::kStartup, {"text attention",
+                              fmt::format("{} query heads / {} KV heads leaves {}", sizes.query_heads, sizes.kv_heads,
+                                          sizes.query_heads % sizes.kv_heads),
                               "a whole number of query heads to a KV head", "correct config.json"});
   }
 }
@@ -62,8 +64,9 @@ Range own_kv_heads(const TextSizes& sizes, const Range& query, int tp) {
 int canonical_slices(std::int64_t k, std::int64_t unit) {
   check(unit > 0, "a unit is positive");
   if (k <= 0 || k % unit != 0) {
-    refuse(Radius::kStartup, {"input dimension of a matrix that tp may cut", fmt::format("{} / {} leaves {}", k, unit, k % unit),
-                              fmt::format("a multiple of {}", unit), "use a checkpoint of whole heads and blocks"});
+    refuse(Radius::kStartup,
+           {"input dimension of a matrix that tp may cut", fmt::format("{} / {} leaves {}", k, unit, k % unit),
+            fmt::format("a multiple of {}", unit), "use a checkpoint of whole heads and blocks"});
   }
   int slices = kCanonicalSlicesMax;
   while ((k / unit) % slices != 0) {
@@ -93,9 +96,9 @@ TpShards text_shards(const TextSizes& sizes, int tp, int tp_index) {
 
   const std::int64_t attention_k = sizes.query_heads * sizes.head_dim;
   shards.attention_slices = canonical_slices(attention_k, sizes.head_dim);
-  shards.own_attention_slices =
-      own_slices(fmt::format("o_proj of the text layers (k = {} = {} heads of {})", attention_k, sizes.query_heads, sizes.head_dim),
-                 shards.attention_slices, tp, tp_index);
+  shards.own_attention_slices = own_slices(fmt::format("o_proj of the text layers (k = {} = {} heads of {})",
+                                                       attention_k, sizes.query_heads, sizes.head_dim),
+                                           shards.attention_slices, tp, tp_index);
   const std::int64_t heads = div_exact<std::int64_t>(sizes.query_heads, tp);  // tp divides S, S divides the heads
   shards.query_heads = {.first = tp_index * heads, .end = (tp_index + 1) * heads};
   shards.kv_heads = own_kv_heads(sizes, shards.query_heads, tp);
@@ -103,15 +106,16 @@ TpShards text_shards(const TextSizes& sizes, int tp, int tp_index) {
   if (sizes.dense_intermediate > 0) {
     const std::int64_t k = sizes.dense_intermediate;
     shards.dense_slices = canonical_slices(k, sizes.dense_unit);
-    shards.own_dense_slices = own_slices(fmt::format("down_proj of the text layers (k = {} in units of {})", k, sizes.dense_unit),
-                                         shards.dense_slices, tp, tp_index);
+    shards.own_dense_slices =
+        own_slices(fmt::format("down_proj of the text layers (k = {} in units of {})", k, sizes.dense_unit),
+                   shards.dense_slices, tp, tp_index);
     shards.dense_columns = {
         .first = canonical_slice(k, shards.dense_slices, static_cast<int>(shards.own_dense_slices.first)).first,
         .end = canonical_slice(k, shards.dense_slices, static_cast<int>(shards.own_dense_slices.end) - 1).end};
   }
 
-  shards.own_vocabulary_slices =
-      own_slices(fmt::format("embed_tokens and lm_head (vocabulary {})", sizes.vocabulary), kVocabularySlices, tp, tp_index);
+  shards.own_vocabulary_slices = own_slices(fmt::format("embed_tokens and lm_head (vocabulary {})", sizes.vocabulary),
+                                            kVocabularySlices, tp, tp_index);
   shards.vocabulary = {
       .first = vocabulary_slice(sizes.vocabulary, static_cast<int>(shards.own_vocabulary_slices.first)).first,
       .end = vocabulary_slice(sizes.vocabulary, static_cast<int>(shards.own_vocabulary_slices.end) - 1).end};

@@ -19,8 +19,8 @@ int canonical_slices(std::int64_t k, std::int64_t unit);
 // The part of k that canonical slice `slice` of `slices` covers.
 Range canonical_slice(std::int64_t k, int slices, int slice);
 
-// Ids of vocabulary slice `slice` of 16: [slice * c, (slice + 1) * c) with c = ceil(vocabulary / 16), cut at the end. Where
-// 16 does not divide the vocabulary the last slices are shorter, or empty for a tiny vocabulary.
+// Ids of vocabulary slice `slice` of 16: [slice * c, (slice + 1) * c) with c = ceil(vocabulary / 16), cut at the end.
+// Where 16 does not divide the vocabulary the last slices are shorter, or empty for a tiny vocabulary.
 Range vocabulary_slice(std::int64_t vocabulary, int slice);
 
 struct TextSizes {
@@ -32,7 +32,8 @@ struct TextSizes {
   std::int64_t vocabulary = 0;
 };
 
-// What one tp rank holds. The ranges of all ranks follow each other without gaps, but KV heads repeat when tp > kv_heads.
+// What one tp rank holds. The ranges of all ranks follow each other without gaps, but KV heads repeat when tp >
+// kv_heads.
 struct TpShards {
   int tp = 1;
   int tp_index = 0;
@@ -40,14 +41,14 @@ struct TpShards {
   Range query_heads;  // rows [first * head_dim, end * head_dim) of q_proj, the same columns of o_proj
   Range kv_heads;     // rows of k_proj and v_proj, likewise
 
-  int attention_slices = 1;      // S of o_proj
-  Range own_attention_slices;    // of the S
-  int dense_slices = 1;          // S of the dense down_proj
-  Range own_dense_slices;        // of the S
-  Range dense_columns;           // rows of gate_proj and up_proj, columns of down_proj; empty without a dense MLP
+  int attention_slices = 1;    // S of o_proj
+  Range own_attention_slices;  // of the S
+  int dense_slices = 1;        // S of the dense down_proj
+  Range own_dense_slices;      // of the S
+  Range dense_columns;         // rows of gate_proj and up_proj, columns of down_proj; empty without a dense MLP
 
-  Range own_vocabulary_slices;   // of the 16
-  Range vocabulary;              // rows of embed_tokens and lm_head
+  Range own_vocabulary_slices;  // of the 16
+  Range vocabulary;             // rows of embed_tokens and lm_head
 };
 
 // Error(kStartup), with the matrix and the division that leaves a rest, when tp cannot cut them.

@@ -13,9 +13,7 @@ struct Span {
   int ring = 1;  // members of the whole ring
 
   // The ring member that owns page `page`.
-  int owner(std::int64_t page) const {
-    return (first_member + static_cast<int>(page % members)) % ring;
-  }
+  int owner(std::int64_t page) const { return (first_member + static_cast<int>(page % members)) % ring; }
   bool contains(int member) const { return (member - first_member + ring) % ring < members; }
   bool operator==(const Span&) const = default;
 };

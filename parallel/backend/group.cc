@@ -61,7 +61,8 @@ Group split_group(Communicator& parent, const Group& group, int color, int key, 
   return made;
 }
 
-void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                    std::string_view what) {
   std::size_t next = 0;
   for (const SendPart& send : sends) {
     if (send.peer != own || send.bytes.empty()) {
@@ -83,9 +84,9 @@ void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const Re
 }
 
 void refuse_length(std::string_view what, int from, int to, std::size_t sent, std::size_t expected) {
-  refuse(Radius::kCluster, {fmt::format("'{}' from rank {} to rank {}", what, from, to), fmt::format("{} bytes", sent),
-                            fmt::format("{} bytes", expected),
-                            "the ranks are out of step; start the job again and report this"});
+  refuse(Radius::kCluster,
+         {fmt::format("'{}' from rank {} to rank {}", what, from, to), fmt::format("{} bytes", sent),
+          fmt::format("{} bytes", expected), "the ranks are out of step; start the job again and report this"});
 }
 
 void give_up(JobBoard& board, int rank, std::string_view what, std::chrono::milliseconds deadline,
@@ -99,11 +100,12 @@ void give_up(JobBoard& board, int rank, std::string_view what, std::chrono::mill
     names.push_back(fmt::format("{} more", missing.size() - kRanksNamedMax));
   }
   const double seconds = static_cast<double>(deadline.count()) / 1000.0;
-  const Error error(Radius::kCluster,
-                    Complaint{fmt::format("rank {} in '{}'", rank, what),
-                              fmt::format("nothing from {} for {:.1f} s", fmt::join(names, "; "), seconds),
-                              fmt::format("all ranks within the deadline of {:.1f} s", seconds),
-                              "see whether that process was stopped, has died or is starved of cores, then start the job again"});
+  const Error error(
+      Radius::kCluster,
+      Complaint{fmt::format("rank {} in '{}'", rank, what),
+                fmt::format("nothing from {} for {:.1f} s", fmt::join(names, "; "), seconds),
+                fmt::format("all ranks within the deadline of {:.1f} s", seconds),
+                "see whether that process was stopped, has died or is starved of cores, then start the job again"});
   board.stop(rank, error.what());
   throw error;
 }

@@ -1,6 +1,6 @@
 // The part of a communicator that every backend has: its members as ranks of the job, and how it is split.
-// A group is told from others by its number, which travels with each message (as the tag of MPI), so that splitting needs
-// no call of a library: only an all-gather with our own deadline.
+// A group is told from others by its number, which travels with each message (as the tag of MPI), so that splitting
+// needs no call of a library: only an all-gather with our own deadline.
 #pragma once
 
 #include <chrono>
@@ -29,7 +29,8 @@ Group whole_group(int rank, int size);
 Group split_group(Communicator& parent, const Group& group, int color, int key, int& next_number);
 
 // Parts of the caller to itself, paired in order. Both lists may hold other parts too.
-void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what);
+void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                    std::string_view what);
 
 // What was sent and what was waited for do not fit: bytes differ.
 [[noreturn]] void refuse_length(std::string_view what, int from, int to, std::size_t sent, std::size_t expected);

@@ -1,6 +1,6 @@
-// Ranks as processes under MPI. Only non-blocking point-to-point calls after start-up: MPI_Isend, MPI_Irecv and a polled
-// MPI_Testsome, because a blocking call never returns when its peer has died (Open MPI 4 reports no dead peers). Groups are
-// tags on one communicator, so splitting needs no MPI call either.
+// Ranks as processes under MPI. Only non-blocking point-to-point calls after start-up: MPI_Isend, MPI_Irecv and a
+// polled MPI_Testsome, because a blocking call never returns when its peer has died (Open MPI 4 reports no dead peers).
+// Groups are tags on one communicator, so splitting needs no MPI call either.
 #include "parallel/backend/mpi.h"
 
 #include <fmt/format.h>
@@ -58,8 +58,8 @@ void checked(int code, std::string_view call) {
 }
 
 // How a rank waits. It first polls and yields its core, as long as the bytes under way could need at 4 GB/s, anew after
-// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves about
-// 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
+// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves
+// about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
 class Patience {
  public:
   void progressed(std::size_t bytes_pending) {
@@ -108,7 +108,8 @@ class MpiCommunicator : public Communicator {
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
 
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override {
+  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                std::string_view what) override {
     check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
     endpoint_->board->throw_if_stopped();
     copy_own_parts(rank(), sends, receives, what);
@@ -126,7 +127,8 @@ class MpiCommunicator : public Communicator {
     return std::make_unique<MpiCommunicator>(endpoint_, split_group(*this, group_, color, key, endpoint_->next_number));
   }
 
-  // Seen by the ranks of this host within a poll; those of other hosts end when this one's program calls MpiJob::abort().
+  // Seen by the ranks of this host within a poll; those of other hosts end when this one's program calls
+  // MpiJob::abort().
   void abort(std::string_view why) noexcept override { endpoint_->board->stop(endpoint_->rank, why); }
 
   void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
@@ -166,10 +168,12 @@ void MpiCommunicator::start_one(const Message& part, std::byte* data) {
     const std::size_t bytes = std::min(part.bytes - at, message_bytes_max);
     MPI_Request request = MPI_REQUEST_NULL;
     if (part.receive) {
-      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm, &request),
+      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
+                        &request),
               "MPI_Irecv");
     } else {
-      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm, &request),
+      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
+                        &request),
               "MPI_Isend");
       traffic_.messages += 1;
       traffic_.bytes += bytes;
@@ -242,7 +246,8 @@ void MpiCommunicator::finish(std::string_view what) {
   bool waits = false;  // as the board says
   while (!requests_.empty()) {
     int count = 0;
-    const int error = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+    const int error =
+        MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
     if (count == MPI_UNDEFINED) {  // nothing is left
       break;
     }
@@ -268,8 +273,8 @@ void MpiCommunicator::finish(std::string_view what) {
   }
 }
 
-// After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left alone;
-// no MPI call but the abort follows.
+// After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left
+// alone; no MPI call but the abort follows.
 void MpiCommunicator::give_back() noexcept {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {
@@ -328,7 +333,8 @@ Group host_group(MPI_Comm comm, int rank) {
   }
   Group group;
   group.members = local;
-  checked(MPI_Group_translate_ranks(of_host, size, local.data(), of_job, group.members.data()), "MPI_Group_translate_ranks");
+  checked(MPI_Group_translate_ranks(of_host, size, local.data(), of_job, group.members.data()),
+          "MPI_Group_translate_ranks");
   group.rank = static_cast<int>(std::find(group.members.begin(), group.members.end(), rank) - group.members.begin());
   MPI_Group_free(&of_host);
   MPI_Group_free(&of_job);
@@ -393,7 +399,8 @@ MpiJob::~MpiJob() {
   if (reported_elsewhere) {
     await_the_end(std::chrono::seconds(3));
   }
-  // Communicators that outlive the job find a board that says so. The host's memory goes: its communicator holds the endpoint.
+  // Communicators that outlive the job find a board that says so. The host's memory goes: its communicator holds the
+  // endpoint.
   MpiEndpoint& endpoint = *state_->endpoint;
   std::fill(endpoint.own_memory.begin(), endpoint.own_memory.end(), std::byte{0});
   endpoint.board = std::make_unique<JobBoard>(endpoint.own_memory, endpoint.size);
@@ -401,8 +408,8 @@ MpiJob::~MpiJob() {
   endpoint.board_memory.reset();
 }
 
-// MPI_Finalize waits for every rank without a deadline, so it is only called after a barrier that has one. False when the
-// job was stopped, or is given up here.
+// MPI_Finalize waits for every rank without a deadline, so it is only called after a barrier that has one. False when
+// the job was stopped, or is given up here.
 bool MpiJob::finalised() {
   if (std::uncaught_exceptions() == 0 && !state_->endpoint->board->stopped()) {
     try {
@@ -428,8 +435,10 @@ int MpiJob::ranks_sharing_cores() const { return state_->ranks_sharing_cores; }
 Ranks MpiJob::ranks(const Layout& layout) {
   if (layout.ring < 1 || layout.tp < 1 || layout.ranks() != size()) {
     refuse(Radius::kStartup,
-           {"layout " + described(layout), fmt::format("{} x {} = {} ranks", layout.ring, layout.tp, std::int64_t{layout.ring} * layout.tp),
-            fmt::format("{}, the ranks of this job", size()), "start as many ranks as the layout has (mpirun -n), or change --ring or --tp"});
+           {"layout " + described(layout),
+            fmt::format("{} x {} = {} ranks", layout.ring, layout.tp, std::int64_t{layout.ring} * layout.tp),
+            fmt::format("{}, the ranks of this job", size()),
+            "start as many ranks as the layout has (mpirun -n), or change --ring or --tp"});
   }
   Ranks ranks;
   ranks.layout = layout;

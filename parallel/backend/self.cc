@@ -22,7 +22,8 @@ class SelfCommunicator : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
 
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override {
+  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                std::string_view what) override {
     job_->board.throw_if_stopped();
     check(std::all_of(sends.begin(), sends.end(), [](const SendPart& part) { return part.peer == 0; }) &&
               std::all_of(receives.begin(), receives.end(), [](const ReceivePart& part) { return part.peer == 0; }),

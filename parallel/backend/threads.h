@@ -1,5 +1,5 @@
-// Ranks as threads of one process. A message is a pointer: the receiver copies from the sender's memory, the sender waits
-// for that. Waiting ranks sleep on their condition variable, never spin.
+// Ranks as threads of one process. A message is a pointer: the receiver copies from the sender's memory, the sender
+// waits for that. Waiting ranks sleep on their condition variable, never spin.
 #pragma once
 
 #include <memory>

@@ -43,7 +43,8 @@ float tree_sum(std::int64_t row, std::int64_t column, int first, int end) {
 // Rows with a stride, so that gaps between them are seen to stay.
 struct Matrix {
   Matrix(std::int64_t rows_, std::int64_t columns, std::int64_t gap)
-      : values(static_cast<std::size_t>(rows_ * (columns + gap)), -7.0f), rows(values.data(), rows_, columns, columns + gap) {}
+      : values(static_cast<std::size_t>(rows_ * (columns + gap)), -7.0f),
+        rows(values.data(), rows_, columns, columns + gap) {}
   std::vector<float> values;
   Rows<float> rows;
 };
@@ -210,7 +211,9 @@ void check_long_exchange(Communicator& comm, std::size_t bytes) {
   std::vector<Bytes> in;
   std::vector<SendPart> sends;
   std::vector<ReceivePart> receives;
-  const auto length = [&](int from, int to, int part) { return bytes + static_cast<std::size_t>(from * 31 + to * 7 + part); };
+  const auto length = [&](int from, int to, int part) {
+    return bytes + static_cast<std::size_t>(from * 31 + to * 7 + part);
+  };
   for (int peer = 0; peer < n; ++peer) {
     for (int part = 0; part < 2; ++part) {
       out.push_back(bytes_of(comm.rank() * 100 + peer * 2 + part, length(comm.rank(), peer, part)));

@@ -10,9 +10,9 @@ namespace zoetrope {
 // A value that rank `rank` holds; exponents differ widely, so that a sum tells its order of additions.
 float held_by(int rank, std::int64_t row, std::int64_t column);
 
-void check_messages(Communicator& comm);     // barrier, broadcast, gather, all_gather, all_equal
+void check_messages(Communicator& comm);  // barrier, broadcast, gather, all_gather, all_equal
 void check_gathered_rows(Communicator& comm);
-void check_tree_sums(Communicator& comm);    // size() is a power of two
+void check_tree_sums(Communicator& comm);  // size() is a power of two
 void check_split(Communicator& comm);
 void check_long_exchange(Communicator& comm, std::size_t bytes);  // everybody to everybody at once, two parts each
 

@@ -47,8 +47,8 @@ TEST(TreeSums, OnOneRankAlone) {
   check_long_exchange(*ranks.world, 10);
 }
 
-// Sums in another order are seen: on this data a chain ((a + b) + c) + d and the crossed tree (a + c) + (b + d), which is
-// what halving from the upper bit down would give, differ from the tree in most places.
+// Sums in another order are seen: on this data a chain ((a + b) + c) + d and the crossed tree (a + c) + (b + d), which
+// is what halving from the upper bit down would give, differ from the tree in most places.
 TEST(TreeSums, DataTellsOtherOrdersApart) {
   int chain = 0;
   int crossed = 0;
@@ -102,10 +102,11 @@ TEST(TreeSums, HalvingFromTheUpperBitFails) {
 }
 
 TEST(TreeSums, RefusesOtherNumbersOfRanks) {
-  EXPECT_DEATH(run_ranks({.ring = 3}, [](Ranks& ranks) {
-                 float value = 0;
-                 tree_all_reduce_rows(*ranks.world, Rows<float>(&value, 1, 1), "tree");
-               }),
+  EXPECT_DEATH(run_ranks({.ring = 3},
+                         [](Ranks& ranks) {
+                           float value = 0;
+                           tree_all_reduce_rows(*ranks.world, Rows<float>(&value, 1, 1), "tree");
+                         }),
                "power of two");
 }
 

@@ -72,7 +72,8 @@ TEST(ControlChannelTest, SoundMessagesPassTheSameWay) {
 
 TEST(ControlChannelTest, EveryFlippedBitIsSeen) {
   for (std::size_t bit = 0; bit < (16 + 6) * 8; ++bit) {
-    const std::string said = follower_says([bit](Bytes& message) { message[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8)); });
+    const std::string said =
+        follower_says([bit](Bytes& message) { message[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8)); });
     EXPECT_TRUE(holds(said, bit < 32 ? "version" : "checksum")) << bit << said;
   }
 }

@@ -132,7 +132,8 @@ void check_arrived(const Case& c, const ExpertTable& table, const std::vector<To
   ASSERT_EQ(arrived.outputs, outputs);
 }
 
-std::vector<float> outputs_of(const Case& c, const ExpertTable& table, int rank, const ExpertExchange::Arrived& arrived) {
+std::vector<float> outputs_of(const Case& c, const ExpertTable& table, int rank,
+                              const ExpertExchange::Arrived& arrived) {
   const std::vector<int> local = table.experts_of(rank);
   std::vector<float> outputs(size_of(arrived.outputs * c.hidden));
   for (std::size_t e = 0; e < local.size(); ++e) {
@@ -245,9 +246,10 @@ void check_expert_exchange(Communicator& comm, const SentByPeer& sent) {
         }
       }
     }
-    check_case(comm, {4, 4, 33, precision, Routing::kUniform, true, seed++}, sent);     // all experts, odd width
-    check_case(comm, {1, 1, 8, precision, Routing::kUniform, false, seed++}, sent);     // ranks without experts
-    check_case(comm, {64, 8, 2048, precision, Routing::kUniform, true, seed++}, sent);  // messages beyond the eager limit
+    check_case(comm, {4, 4, 33, precision, Routing::kUniform, true, seed++}, sent);  // all experts, odd width
+    check_case(comm, {1, 1, 8, precision, Routing::kUniform, false, seed++}, sent);  // ranks without experts
+    check_case(comm, {64, 8, 2048, precision, Routing::kUniform, true, seed++},
+               sent);  // messages beyond the eager limit
   }
 }
 

@@ -21,7 +21,8 @@ void check_host_memory(HostMemory& memory) {
     memory.fence();
     for (int r = 0; r < n; ++r) {
       const auto part = region.subspan(bytes * static_cast<std::size_t>(r), bytes);
-      EXPECT_TRUE(std::all_of(part.begin(), part.end(), [r](std::byte b) { return b == static_cast<std::byte>(r + 1); }));
+      EXPECT_TRUE(
+          std::all_of(part.begin(), part.end(), [r](std::byte b) { return b == static_cast<std::byte>(r + 1); }));
     }
   }
 }

@@ -83,9 +83,9 @@ class Job {
     return -1;
   }
 
-  // Ranks that still run. One that ended but that nobody has waited for (its launcher is gone, and a container may have no
-  // init that does) is a zombie and runs no more.
-  // Waits a while for them: the launcher may leave a moment before the last one that it killed.
+  // Ranks that still run. One that ended but that nobody has waited for (its launcher is gone, and a container may have
+  // no init that does) is a zombie and runs no more. Waits a while for them: the launcher may leave a moment before the
+  // last one that it killed.
   int alive() const {
     const auto until = Clock::now() + 3s;
     while (running() > 0 && Clock::now() < until) {

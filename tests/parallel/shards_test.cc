@@ -10,7 +10,8 @@ namespace zoetrope {
 namespace {
 
 // Sizes of the published dense 8B, mixture 30B and mixture 235B models.
-const TextSizes kDense{.query_heads = 32, .kv_heads = 8, .head_dim = 128, .dense_intermediate = 12288, .vocabulary = 151936};
+const TextSizes kDense{
+    .query_heads = 32, .kv_heads = 8, .head_dim = 128, .dense_intermediate = 12288, .vocabulary = 151936};
 const TextSizes kMixture{.query_heads = 64, .kv_heads = 4, .head_dim = 128, .vocabulary = 151936};
 
 std::string refusal(const TextSizes& sizes, int tp) {
@@ -24,20 +25,21 @@ std::string refusal(const TextSizes& sizes, int tp) {
 }
 
 TEST(CanonicalSlices, LargestPowerOfTwoUpToEight) {
-  EXPECT_EQ(canonical_slices(4096, 128), 8);     // 32 heads
+  EXPECT_EQ(canonical_slices(4096, 128), 8);  // 32 heads
   EXPECT_EQ(canonical_slices(12 * 128, 128), 4);
   EXPECT_EQ(canonical_slices(6 * 32, 32), 2);
   EXPECT_EQ(canonical_slices(7 * 64, 64), 1);
   EXPECT_EQ(canonical_slices(12288, 2), 8);
-  EXPECT_EQ(canonical_slices(12288, 128), 8);    // 96 blocks
-  EXPECT_EQ(canonical_slices(9728, 128), 4);     // 76 blocks
+  EXPECT_EQ(canonical_slices(12288, 128), 8);  // 96 blocks
+  EXPECT_EQ(canonical_slices(9728, 128), 4);   // 76 blocks
   EXPECT_EQ(canonical_slices(2, 2), 1);
   EXPECT_THROW(canonical_slices(100, 128), Error);
   EXPECT_EQ(canonical_slice(4096, 8, 3), (Range{1536, 2048}));
 }
 
 TEST(VocabularySlices, AreCeilDivisionsThatTile) {
-  for (const std::int64_t vocabulary : {std::int64_t{151936}, std::int64_t{1000}, std::int64_t{17}, std::int64_t{16}, std::int64_t{5}}) {
+  for (const std::int64_t vocabulary :
+       {std::int64_t{151936}, std::int64_t{1000}, std::int64_t{17}, std::int64_t{16}, std::int64_t{5}}) {
     std::int64_t next = 0;
     for (int slice = 0; slice < kVocabularySlices; ++slice) {
       const Range range = vocabulary_slice(vocabulary, slice);

@@ -1,6 +1,6 @@
 // The suites of the threads backend over real processes, and what only MPI has: bytes counted by PMPI (the profiling
-// interface: a program's MPI_Isend stands before the library's, which is PMPI_Isend), settings, memory between processes.
-// mpirun starts it with any number of ranks; rank 0 prints, the others only what fails.
+// interface: a program's MPI_Isend stands before the library's, which is PMPI_Isend), settings, memory between
+// processes. mpirun starts it with any number of ranks; rank 0 prints, the others only what fails.
 #include "parallel/backend/mpi.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,8 @@ std::uint64_t blocking_calls = 0;
 
 }  // namespace
 
-extern "C" int MPI_Isend(const void* data, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request* request) {
+extern "C" int MPI_Isend(const void* data, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+                         MPI_Request* request) {
   int bytes = 0;
   PMPI_Type_size(type, &bytes);
   sent_to[static_cast<std::size_t>(to)] += static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bytes);
@@ -55,7 +56,8 @@ extern "C" int MPI_Send(const void* data, int count, MPI_Datatype type, int to, 
   ++blocking_calls;
   return PMPI_Send(data, count, type, to, tag, comm);
 }
-extern "C" int MPI_Recv(void* data, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm, MPI_Status* status) {
+extern "C" int MPI_Recv(void* data, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
+                        MPI_Status* status) {
   ++blocking_calls;
   return PMPI_Recv(data, count, type, from, tag, comm, status);
 }
@@ -67,8 +69,9 @@ extern "C" int MPI_Allreduce(const void* in, void* out, int count, MPI_Datatype 
   ++blocking_calls;
   return PMPI_Allreduce(in, out, count, type, op, comm);
 }
-extern "C" int MPI_Alltoallv(const void* out, const int out_counts[], const int out_first[], MPI_Datatype out_type, void* in,
-                             const int in_counts[], const int in_first[], MPI_Datatype in_type, MPI_Comm comm) {
+extern "C" int MPI_Alltoallv(const void* out, const int out_counts[], const int out_first[], MPI_Datatype out_type,
+                             void* in, const int in_counts[], const int in_first[], MPI_Datatype in_type,
+                             MPI_Comm comm) {
   ++blocking_calls;
   return PMPI_Alltoallv(out, out_counts, out_first, out_type, in, in_counts, in_first, in_type, comm);
 }
@@ -173,7 +176,8 @@ std::string setting(const char* name) {
   int index = 0;
   int count = 0;
   MPI_T_cvar_handle handle = MPI_T_CVAR_HANDLE_NULL;
-  if (MPI_T_cvar_get_index(name, &index) != MPI_SUCCESS || MPI_T_cvar_handle_alloc(index, nullptr, &handle, &count) != MPI_SUCCESS) {
+  if (MPI_T_cvar_get_index(name, &index) != MPI_SUCCESS ||
+      MPI_T_cvar_handle_alloc(index, nullptr, &handle, &count) != MPI_SUCCESS) {
     return "";
   }
   alignas(16) std::array<char, 4096> value{};

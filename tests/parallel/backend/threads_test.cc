@@ -131,7 +131,8 @@ TEST(Threads, WaitingRanksSleep) {
     barrier(*ranks.world, "wait");
     rusage used{};
     ASSERT_EQ(::getrusage(RUSAGE_THREAD, &used), 0);
-    const auto cpu_us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1'000'000 + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+    const auto cpu_us =
+        (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1'000'000 + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
     EXPECT_LT(cpu_us, 100'000);
   });
 }
