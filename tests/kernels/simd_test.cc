@@ -92,7 +92,8 @@ TEST(Simd, LanesAreTheSameInEveryInstructionSet) {
   }
   const std::vector<float> special = specials();
   for (std::size_t i = 0; i < 40 * special.size(); ++i) {
-    values[7 * i] = special[i % special.size()];
+    const float value = special[i % special.size()];
+    values[7 * i] = std::fpclassify(value) == FP_SUBNORMAL ? 0.0f : value;  // outside the promise of min and max
   }
   std::vector<std::uint32_t> expected(kProbeWords), found(kProbeWords);
   for (std::size_t at = 0; at + 48 <= values.size(); at += 48) {
