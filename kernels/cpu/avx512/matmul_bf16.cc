@@ -1,66 +1,10 @@
 // Matrix products with VDPBF16PS in bf16 mode, and with AVX-512 fused multiply-adds in fp32 mode.
 #include "kernels/cpu/avx512/matmul_tiles.h"
 #include "kernels/cpu/matmul_ceiling.h"
+#include "kernels/cpu/matmul_dot_tile.h"
 
 namespace zoetrope {
 namespace {
-
-// kPairs and kPairsScaled with one instruction for 16 outputs and two k; x as words of two bf16.
-template <int kRows, bool kScaled, int kLines>
-void dot_tile(const Tile& tile) {
-  const Tile t = tile;
-  const std::uint32_t* x = static_cast<const std::uint32_t*>(t.x);
-  const std::uint32_t* w = static_cast<const std::uint32_t*>(t.w);
-  const char* prefetch = t.prefetch;
-  Sums<kRows, 2> sums;
-  sums.begin(t.sums, t.begins || kScaled);
-  for (std::int64_t pair = t.pairs; pair > 0; --pair) {
-    prefetch_lines<kLines>(prefetch);
-    prefetch += t.prefetch_step;
-    const __m512i w0 = _mm512_loadu_si512(w);
-    const __m512i w1 = _mm512_loadu_si512(w + 16);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i xr = _mm512_set1_epi32(static_cast<int>(x[r]));
-      // In assembly for the same reason as multiply_add.
-      asm("vdpbf16ps %2, %1, %0" : "+v"(sums.v[r][0].all) : "v"(xr), "v"(w0));
-      asm("vdpbf16ps %2, %1, %0" : "+v"(sums.v[r][1].all) : "v"(xr), "v"(w1));
-    }
-    x += kRows;
-    w += 32;
-  }
-  if constexpr (kScaled) {
-    float block[kRows * 32];
-    sums.end(block);
-    add_scaled<kRows, 2>(t, block);
-  } else {
-    sums.end(t.sums);
-  }
-}
-
-constexpr int kRowsMax = 12;
-
-struct Table {
-  FmaTable<kRowsMax, kRowsMax> tiles;
-
-  template <int kRows>
-  constexpr void fill() {
-    TileFunction(&row)[kWalks][2] = tiles.at[kRows - 1];
-    row[static_cast<int>(Walk::kPairs)][0] = dot_tile<kRows, false, 1>;
-    row[static_cast<int>(Walk::kPairs)][1] = dot_tile<kRows, false, 2>;
-    row[static_cast<int>(Walk::kPairsScaled)][0] = dot_tile<kRows, true, 1>;
-    row[static_cast<int>(Walk::kPairsScaled)][1] = dot_tile<kRows, true, 2>;
-    if constexpr (kRows > 1) {
-      fill<kRows - 1>();
-    }
-  }
-};
-
-constexpr Table make_table() {
-  Table table{make_fma_table<kRowsMax, kRowsMax>()};
-  table.fill<kRowsMax>();
-  return table;
-}
 
 double multiply_pairs_in_registers(std::int64_t rounds, bool bf16_mode) {
   constexpr int kSums = 24;
@@ -89,9 +33,9 @@ double multiply_pairs_in_registers(std::int64_t rounds, bool bf16_mode) {
 }
 
 struct Avx512Bf16Tiles {
-  static constexpr int kTileRows = kRowsMax;
+  static constexpr int kTileRows = 12;
   static constexpr bool kPairs = true;
-  static constexpr Table kTable = make_table();
+  static constexpr DotTable<kTileRows> kTable = make_dot_table<kTileRows>();
 
   static int vectors(int) { return 2; }
   static bool reads_bytes(int) { return false; }

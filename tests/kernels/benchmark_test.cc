@@ -1,0 +1,64 @@
+#include "kernels/benchmark.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/body.h"
+
+namespace zoetrope {
+namespace {
+
+TEST(Benchmark, CeilingsComeFirstAndFractionsFollowThem) {
+  ThreadPool pool(1);
+  const Compute compute{&body(best_body()), &pool, Precision::kBf16};
+  std::int64_t last_call = -1;
+  bool in_order = true;
+  const BenchCase idle{.op = "idle", .shape = "none", .m = 3, .flops = 1e6, .bytes = 2e6, .run = [&](std::int64_t call) {
+                         in_order = in_order && call == last_call + 1;
+                         last_call = call;
+                         volatile double x = 0.0;
+                         for (int i = 0; i < 20000; ++i) {
+                           x = x + 1.0;
+                         }
+                       }};
+  const auto rows = bench_cases(compute, {.quick = true}, {idle});
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].op, "read");
+  EXPECT_DOUBLE_EQ(rows[0].bandwidth_fraction, 1.0);
+  EXPECT_EQ(rows[1].op, "multiply-add");
+  EXPECT_DOUBLE_EQ(rows[1].peak_fraction, 1.0);
+  EXPECT_TRUE(in_order);
+  EXPECT_GT(rows[2].seconds, 0.0);
+  const double peak = rows[1].flops / rows[1].seconds;
+  EXPECT_NEAR(rows[2].peak_fraction, 1e6 / rows[2].seconds / peak, 1e-9);
+  EXPECT_NEAR(rows[2].bandwidth_fraction, 2e6 / rows[2].seconds / (rows[0].bytes / rows[0].seconds), 1e-9);
+}
+
+TEST(Benchmark, ProductsAndAttentionGiveFigures) {
+  ThreadPool pool(2);
+  const Compute compute{&body(best_body()), &pool, Precision::kBf16};
+  for (const auto& rows : {bench_matmul(compute, {.quick = true}), bench_attention(compute, {.quick = true})}) {
+    ASSERT_GT(rows.size(), 4u);
+    for (const BenchRow& row : rows) {
+      EXPECT_GT(row.seconds, 0.0) << row.op << " " << row.shape;
+      EXPECT_EQ(row.threads, 2);
+      EXPECT_LT(row.peak_fraction, 3.0) << row.op << " " << row.shape;
+    }
+  }
+}
+
+TEST(Benchmark, PrintsTableAndJson) {
+  const std::vector<BenchRow> rows{{"down", "30B", 8, 2, 0.5, 1e9, 2e9, 0.25, 0.75}};
+  const std::string table = bench_table(rows);
+  EXPECT_NE(table.find("down"), std::string::npos);
+  EXPECT_NE(table.find("25.0"), std::string::npos);
+  EXPECT_NE(table.find("75.0"), std::string::npos);
+  EXPECT_EQ(bench_json(rows),
+            "[\n  {\"op\": \"down\", \"shape\": \"30B\", \"m\": 8, \"threads\": 2, \"seconds\": 0.5, \"flops\": 1e+09, "
+            "\"bytes\": 2e+09, \"peak_fraction\": 0.25, \"bandwidth_fraction\": 0.75}\n]\n");
+  EXPECT_EQ(bench_json({}), "[\n]\n");
+}
+
+}  // namespace
+}  // namespace zoetrope
