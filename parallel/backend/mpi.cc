@@ -57,7 +57,7 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// How a rank waits. It first polls and yields its core, as long as the bytes under way could need at 4 GB/s, anew after
+// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew after
 // each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves
 // about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
 class Patience {
@@ -70,8 +70,9 @@ class Patience {
   void pause() const {
     const auto waited = std::chrono::duration_cast<microseconds>(Clock::now() - since_);
     if (waited < kSpin + microseconds(bytes_ / 4000)) {
-      ::sched_yield();
-    } else if (bytes_ > kSmallBytes) {
+      return;  // the poll itself yielded the core (mpi_yield_when_idle)
+    }
+    if (bytes_ > kSmallBytes) {
       std::this_thread::sleep_for(kNap);
     } else {
       std::this_thread::sleep_for(std::clamp<microseconds>(waited / 16, kNap, kSleepMax));
