@@ -328,15 +328,29 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count) {
   }
 }
 
+// Rows that go through scores, softening and weighing together: their strip stays in the L1 cache while K and V,
+// brought into the L2 cache by the first of them, serve the next.
+inline constexpr int kGroupRows = 24;
+
 template <typename Product>
 void visit_page(const PageVisit& visit) {
-  RowBlock blocks[kMostTileRows];
-  const int count = row_blocks<Product>(visit, blocks);
-  scores<Product>(visit, blocks, count);
-  for (int r = 0; r < visit.rows; ++r) {
-    soften<Product>(visit, r);
+  const std::int64_t width = (visit.head_dim + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
+  for (int first = 0; first < visit.rows; first += kGroupRows) {
+    PageVisit group = visit;
+    group.queries += first * kStripStride;
+    group.visible += first;
+    group.rows = visit.rows - first < kGroupRows ? visit.rows - first : kGroupRows;
+    group.m += first;
+    group.l += first;
+    group.o += first * width;
+    RowBlock blocks[kGroupRows];
+    const int count = row_blocks<Product>(group, blocks);
+    scores<Product>(group, blocks, count);
+    for (int r = 0; r < group.rows; ++r) {
+      soften<Product>(group, r);
+    }
+    weigh<Product>(group, blocks, count);
   }
-  weigh<Product>(visit, blocks, count);
 }
 
 inline void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {

@@ -43,33 +43,33 @@ class GrowingRows {
 
 // T rows of the step, t rows of them dealt to this rank.
 struct TextActivations {
-  GrowingRows<float> h;             // [t, H] residual stream
-  GrowingRows<float> normed;        // [T, H] normalised rows; a rank fills its own, then all are gathered
-  GrowingRows<float> cos, sin;      // [T, D/2] rotary table of the step, shared by all layers
-  GrowingRows<float> qkv;           // [T, q | k | v of own heads]
-  GrowingRows<float> attended;      // [T, own heads * D]
-  GrowingRows<float> partial;       // [T, H] fp32 partial products of own canonical slices
-  GrowingRows<float> gated;         // [T, I / tp] dense, or [rows of own experts, I]
-  GrowingRows<float> logits;        // router [t, E]
+  GrowingRows<float> h;               // [t, H] residual stream
+  GrowingRows<float> normed;          // [T, H] normalised rows; a rank fills its own, then all are gathered
+  GrowingRows<float> cos, sin;        // [T, D/2] rotary table of the step, shared by all layers
+  GrowingRows<float> qkv;             // [T, q | k | v of own heads]
+  GrowingRows<float> attended;        // [T, own heads * D]
+  GrowingRows<float> partial;         // [T, H] fp32 partial products of own canonical slices
+  GrowingRows<float> gated;           // [T, I / tp] dense, or [rows of own experts, I]
+  GrowingRows<float> logits;          // router [t, E]
   GrowingRows<std::int32_t> experts;  // [t, k]
-  GrowingRows<float> weights;       // [t, k] of the chosen experts
-  GrowingRows<float> outputs;       // [rows of own experts, H]
-  GrowingRows<float> combined;      // [t, H]
-  GrowingRows<float> last;          // [logit rows, H]
-  GrowingRows<float> head;          // [logit rows, own vocabulary], then the other ranks' parts
+  GrowingRows<float> weights;         // [t, k] of the chosen experts
+  GrowingRows<float> outputs;         // [rows of own experts, H]
+  GrowingRows<float> combined;        // [t, H]
+  GrowingRows<float> last;            // [logit rows, H]
+  GrowingRows<float> head;            // [logit rows, own vocabulary], then the other ranks' parts
 };
 
 // P patches of a batch.
 struct VisionActivations {
-  GrowingRows<float> patches;       // [P, 1536] rounded in bf16 mode
-  GrowingRows<float> h;             // [P, D] residual stream
-  GrowingRows<float> normed;        // [P, D]
-  GrowingRows<float> positions;     // [gh * gw, D] of one frame
-  GrowingRows<float> cos, sin;      // [P, d/2]
-  GrowingRows<float> qkv;           // [P, 3D]
-  GrowingRows<float> attended;      // [P, D]
-  GrowingRows<float> hidden;        // [rows of a tile, Mi or 4D]
-  GrowingRows<float> product;       // [P, D]
+  GrowingRows<float> patches;    // [P, 1536] rounded in bf16 mode
+  GrowingRows<float> h;          // [P, D] residual stream
+  GrowingRows<float> normed;     // [P, D]
+  GrowingRows<float> positions;  // [gh * gw, D] of one frame
+  GrowingRows<float> cos, sin;   // [P, d/2]
+  GrowingRows<float> qkv;        // [P, 3D]
+  GrowingRows<float> attended;   // [P, D]
+  GrowingRows<float> hidden;     // [rows of a tile, Mi or 4D]
+  GrowingRows<float> product;    // [P, D]
 };
 
 }  // namespace zoetrope

@@ -43,8 +43,8 @@ Range entries_in(const std::vector<std::int64_t>& rows, Range own) {
 
 }  // namespace
 
-Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard, Ranks& ranks,
-                 const ExpertTable& experts, Compute compute, Observer observer)
+Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard,
+                 Ranks& ranks, const ExpertTable& experts, Compute compute, Observer observer)
     : config_(config),
       deepstack_(deepstack),
       weights_(weights),
@@ -61,7 +61,9 @@ Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& wei
 }
 
 KvLayout Decoder::kv_layout() const {
-  return {.kv_heads = static_cast<int>(shard_.kv_heads.count()), .head_dim = config_.head_dim, .precision = compute_.precision};
+  return {.kv_heads = static_cast<int>(shard_.kv_heads.count()),
+          .head_dim = config_.head_dim,
+          .precision = compute_.precision};
 }
 
 void Decoder::forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) {
@@ -89,8 +91,10 @@ void Decoder::check_inputs(const StepInputs& inputs, Rows<float> logits) const {
     check(std::ranges::is_sorted(*chosen, std::ranges::less_equal{}), "chosen rows ascend");
     check(chosen->empty() || (chosen->front() >= 0 && chosen->back() < next), "chosen rows are rows of the step");
   }
-  check_eq(inputs.visual.rows, static_cast<std::int64_t>(inputs.visual_rows.size()), "a feature row for every visual row");
-  check(inputs.visual_rows.empty() || inputs.visual.columns == (1 + deepstack_) * config_.hidden, "features have their columns");
+  check_eq(inputs.visual.rows, static_cast<std::int64_t>(inputs.visual_rows.size()),
+           "a feature row for every visual row");
+  check(inputs.visual_rows.empty() || inputs.visual.columns == (1 + deepstack_) * config_.hidden,
+        "features have their columns");
   check_eq(logits.rows, static_cast<std::int64_t>(inputs.logit_rows.size()), "a row of logits for every wanted row");
   check(logits.rows == 0 || logits.columns == config_.vocabulary, "logits have a column per token id");
 }
@@ -108,7 +112,8 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
             .sin = sin,
             .visual = {},
             .first_visual = 0};
-  rotary_table(compute_, inputs.positions, inv_freq_, axes_, static_cast<float>(config_.rope.attention_factor), cos, sin);
+  rotary_table(compute_, inputs.positions, inv_freq_, axes_, static_cast<float>(config_.rope.attention_factor), cos,
+               sin);
   const Range visual = entries_in(inputs.visual_rows, rows.own);
   step.first_visual = visual.first;
   for (std::int64_t entry = visual.first; entry < visual.end; ++entry) {
@@ -120,11 +125,13 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
 // Own rows are selected straight from the whole table in the mapped checkpoint: a row is copied, never summed, and no
 // rank reads more of the table than its tokens need (one-answer rule 2).
 void Decoder::embed_tokens(const Step& step) {
-  const auto ids = std::span(step.inputs.tokens)
-                       .subspan(static_cast<std::size_t>(step.rows.own.first), static_cast<std::size_t>(step.rows.own.count()));
+  const auto ids =
+      std::span(step.inputs.tokens)
+          .subspan(static_cast<std::size_t>(step.rows.own.first), static_cast<std::size_t>(step.rows.own.count()));
   embed(compute_, weights_.embedding, ids, step.h);
   for (std::size_t i = 0; i < step.visual.size(); ++i) {
-    copy_row(step.inputs.visual.row(step.first_visual + static_cast<std::int64_t>(i)), step.h.row(step.visual[i]), config_.hidden);
+    copy_row(step.inputs.visual.row(step.first_visual + static_cast<std::int64_t>(i)), step.h.row(step.visual[i]),
+             config_.hidden);
   }
 }
 
@@ -162,7 +169,8 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   for (const SequenceRows& sequence : step.inputs.sequences) {
     jobs.push_back({.q = q.slice(sequence.first_row, sequence.rows),
                     .positions = std::span(step.inputs.indices)
-                                     .subspan(static_cast<std::size_t>(sequence.first_row), static_cast<std::size_t>(sequence.rows)),
+                                     .subspan(static_cast<std::size_t>(sequence.first_row),
+                                              static_cast<std::size_t>(sequence.rows)),
                     .pages = sequence.pages,
                     .out = attended.slice(sequence.first_row, sequence.rows)});
   }
@@ -190,7 +198,8 @@ void Decoder::add_deepstack(int layer, Step& step) {
   if (layer >= deepstack_ || step.visual.empty()) {
     return;
   }
-  const Rows<const float> features = step.inputs.visual.slice(step.first_visual, static_cast<std::int64_t>(step.visual.size()));
+  const Rows<const float> features =
+      step.inputs.visual.slice(step.first_visual, static_cast<std::int64_t>(step.visual.size()));
   add_selected_rows(compute_, step.h, step.visual, columns_of(features, (1 + layer) * config_.hidden, config_.hidden));
 }
 
@@ -213,10 +222,13 @@ void Decoder::run_head(Step& step, Rows<float> logits) {
     copy_row(step.normed.row(wanted[static_cast<std::size_t>(entry)]), last.row(entry), config_.hidden);
   }
   gather_row_blocks(*ranks_.tp, last, row_blocks, "rows of the head");
-  matmul(compute_, {.x = last, .w = weights_.head, .out = columns_of(logits, shard_.vocabulary.first, shard_.vocabulary.count())});
-  gather_column_blocks(*ranks_.tp, logits, vocabulary_blocks,
-                       [this](std::int64_t rows, std::int64_t width) { return activations_.head.shaped(rows, width); },
-                       "logits of the vocabulary's parts");
+  matmul(
+      compute_,
+      {.x = last, .w = weights_.head, .out = columns_of(logits, shard_.vocabulary.first, shard_.vocabulary.count())});
+  gather_column_blocks(
+      *ranks_.tp, logits, vocabulary_blocks,
+      [this](std::int64_t rows, std::int64_t width) { return activations_.head.shaped(rows, width); },
+      "logits of the vocabulary's parts");
 }
 
 void Decoder::observe(const Step& step, std::string_view name, Rows<const float> own) const {

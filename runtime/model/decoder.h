@@ -1,5 +1,5 @@
-// The text decoder of one rank (reference section 4). The residual stream h is dealt by rows over the tp group; norms and
-// additions work on own rows, attention and the dense feed-forward on whole rows with own heads and columns.
+// The text decoder of one rank (reference section 4). The residual stream h is dealt by rows over the tp group; norms
+// and additions work on own rows, attention and the dense feed-forward on whole rows with own heads and columns.
 #pragma once
 
 #include <memory>
@@ -36,11 +36,11 @@ class Decoder {
     const StepInputs& inputs;
     KvCache& cache;
     RowStep rows;
-    Rows<float> h;                       // [t, H] own rows
-    Rows<float> normed;                  // [T, H]
-    Rows<const float> cos, sin;          // [T, D/2]
-    std::vector<std::int64_t> visual;    // own rows of h that show something, ascending
-    std::int64_t first_visual = 0;       // row of inputs.visual that belongs to visual[0]
+    Rows<float> h;                     // [t, H] own rows
+    Rows<float> normed;                // [T, H]
+    Rows<const float> cos, sin;        // [T, D/2]
+    std::vector<std::int64_t> visual;  // own rows of h that show something, ascending
+    std::int64_t first_visual = 0;     // row of inputs.visual that belongs to visual[0]
   };
 
   void check_inputs(const StepInputs& inputs, Rows<float> logits) const;
@@ -53,7 +53,9 @@ class Decoder {
   void add_deepstack(int layer, Step& step);
   void run_head(Step& step, Rows<float> logits);
 
-  Rows<float> own_normed(const Step& step) const { return step.normed.slice(step.rows.own.first, step.rows.own.count()); }
+  Rows<float> own_normed(const Step& step) const {
+    return step.normed.slice(step.rows.own.first, step.rows.own.count());
+  }
   void observe(const Step& step, std::string_view name, Rows<const float> own) const;
 
   const TextConfig& config_;
@@ -64,8 +66,8 @@ class Decoder {
   Compute compute_;
   Observer observer_;
   float rms_eps_;
-  std::vector<float> inv_freq_;          // [D/2]
-  std::vector<std::uint8_t> axes_;       // [D/2]
+  std::vector<float> inv_freq_;     // [D/2]
+  std::vector<std::uint8_t> axes_;  // [D/2]
   std::optional<MoeFeedForward> moe_;
   TextActivations activations_;
 };

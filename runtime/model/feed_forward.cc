@@ -26,7 +26,8 @@ void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWei
   add_rows(compute, h, own);
 }
 
-MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table, Observer observer)
+MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table,
+                               Observer observer)
     : config_(config),
       compute_(compute),
       ranks_(ranks),
@@ -52,11 +53,13 @@ void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& st
   std::vector<ExpertRows> work;
   for (std::size_t local = 0; local < weights.experts.size(); ++local) {
     if (!arrived.rows[local].empty()) {
-      work.push_back({.weights = &weights.experts[local], .x_rows = arrived.rows[local], .out_first = arrived.first[local]});
+      work.push_back(
+          {.weights = &weights.experts[local], .x_rows = arrived.rows[local], .out_first = arrived.first[local]});
     }
   }
   const Rows<float> outputs = activations.outputs.shaped(arrived.outputs, config_.hidden);
-  grouped_experts(compute_, arrived.x, work, activations.gated.shaped(arrived.outputs, config_.expert_intermediate), outputs);
+  grouped_experts(compute_, arrived.x, work, activations.gated.shaped(arrived.outputs, config_.expert_intermediate),
+                  outputs);
   const ExpertExchange::Home home = exchange_.combine(outputs);
   const Rows<float> combined = activations.combined.shaped(rows, config_.hidden);
   combine_experts(compute_, home.outputs, home.slots, experts, chosen_weights, combined);

@@ -14,8 +14,8 @@
 
 namespace zoetrope {
 
-// Dense: columns are cut over the tp group. `normed` [T, H] has this rank's own rows; `h` [t, H] are the own residual rows,
-// to which the result is added. Collective over tp.
+// Dense: columns are cut over the tp group. `normed` [T, H] has this rank's own rows; `h` [t, H] are the own residual
+// rows, to which the result is added. Collective over tp.
 void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWeights& weights, const RowStep& step,
                         TextActivations& activations, Rows<float> normed, Rows<float> h);
 
@@ -25,8 +25,8 @@ class MoeFeedForward {
   MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table, Observer observer);
 
   // `normed` [t, H] own rows; adds to `h` [t, H]. Collective over the world.
-  void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations, Rows<const float> normed,
-           Rows<float> h);
+  void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations,
+           Rows<const float> normed, Rows<float> h);
 
   std::int64_t routing_ties() const { return routing_ties_; }  // rows so far whose cut went through equal probabilities
 

@@ -35,7 +35,8 @@ std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
 KvPages KvCache::layer(int layer) const {
   check(layer >= 0 && layer < layers_, "the layer is one of the cache");
   const std::size_t layer_bytes = layout_.page_bytes() * static_cast<std::size_t>(pages_);
-  return {.layer_base = memory_.data() + static_cast<std::size_t>(layer) * layer_bytes, .page_stride = layout_.page_bytes()};
+  return {.layer_base = memory_.data() + static_cast<std::size_t>(layer) * layer_bytes,
+          .page_stride = layout_.page_bytes()};
 }
 
 void KvCache::open_page(std::int32_t page) {

@@ -16,7 +16,8 @@ namespace {
 namespace names = tensor_names;
 
 WeightType weight_type(const StoredTensor& tensor) {
-  check(tensor.type == StoredType::kBF16 || tensor.type == StoredType::kF8E4M3, "a matrix is stored as BF16 or F8_E4M3");
+  check(tensor.type == StoredType::kBF16 || tensor.type == StoredType::kF8E4M3,
+        "a matrix is stored as BF16 or F8_E4M3");
   return tensor.type == StoredType::kBF16 ? WeightType::kBf16 : WeightType::kF8E4M3;
 }
 
@@ -135,8 +136,9 @@ class Loader {
                     c.hidden);
     vector(weights.q_norm, names::q_norm(layer));
     vector(weights.k_norm, names::k_norm(layer));
-    packer_.plain(weights.o, text_home_, part_of(linear_matrix(checkpoint_, names::o_proj(layer)), 0, shard_.heads.first * d),
-                  c.hidden, shard_.heads.count() * d, shard_.output_slices);
+    packer_.plain(weights.o, text_home_,
+                  part_of(linear_matrix(checkpoint_, names::o_proj(layer)), 0, shard_.heads.first * d), c.hidden,
+                  shard_.heads.count() * d, shard_.output_slices);
     vector(weights.post_norm, names::post_attention_norm(layer));
     if (c.moe()) {
       moe(weights.feed_forward.emplace<MoeWeights>(), layer);
@@ -147,7 +149,8 @@ class Loader {
 
   void dense(DenseWeights& weights, int layer) {
     const std::int64_t hidden = config_.text.hidden;
-    const StoredMatrix gate = part_of(linear_matrix(checkpoint_, names::gate_proj(layer)), shard_.intermediate.first, 0);
+    const StoredMatrix gate =
+        part_of(linear_matrix(checkpoint_, names::gate_proj(layer)), shard_.intermediate.first, 0);
     const StoredMatrix up = part_of(linear_matrix(checkpoint_, names::up_proj(layer)), shard_.intermediate.first, 0);
     require_one_type({&gate, &up}, layer, "gate_proj and up_proj");
     packer_.gated(weights.gate_up, text_home_, gate, up, shard_.intermediate.count(), hidden);
@@ -159,15 +162,16 @@ class Loader {
   void moe(MoeWeights& weights, int layer) {
     const std::int64_t hidden = config_.text.hidden;
     const std::int64_t intermediate = config_.text.expert_intermediate;
-    packer_.plain(weights.router, Home::kHost, linear_matrix(checkpoint_, names::router(layer)), config_.text.experts, hidden, 1);
+    packer_.plain(weights.router, Home::kHost, linear_matrix(checkpoint_, names::router(layer)), config_.text.experts,
+                  hidden, 1);
     weights.experts.resize(experts_.size());
     for (std::size_t local = 0; local < experts_.size(); ++local) {
       ExpertWeights& expert = weights.experts[local];
       packer_.gated_joined(expert.gate_up, Home::kRank,
-                           expert_matrix(checkpoint_, names::experts_gate_up(layer), experts_[local]), intermediate, hidden,
-                           intermediate);
-      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), experts_[local]), hidden,
-                    intermediate, shard_.expert_slices);
+                           expert_matrix(checkpoint_, names::experts_gate_up(layer), experts_[local]), intermediate,
+                           hidden, intermediate);
+      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), experts_[local]),
+                    hidden, intermediate, shard_.expert_slices);
     }
   }
 

@@ -1,5 +1,6 @@
-// Qwen3-VL, dense and MoE: the vision tower and the decoder of one rank. A model is loaded once and is then constant; all
-// state of sequences lives with the caller (StepInputs, KvCache). Every rank calls encode() and forward() in the same order.
+// Qwen3-VL, dense and MoE: the vision tower and the decoder of one rank. A model is loaded once and is then constant;
+// all state of sequences lives with the caller (StepInputs, KvCache). Every rank calls encode() and forward() in the
+// same order.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@
 
 namespace zoetrope {
 
-// KV pages of this rank for all layers of the stage: page id -> memory, one region per layer. Pages are zeroed by open_page.
+// KV pages of this rank for all layers of the stage: page id -> memory, one region per layer. Pages are zeroed by
+// open_page.
 class KvCache {
  public:
   KvCache(const KvLayout& layout, int layers, std::int32_t pages);
@@ -27,7 +29,7 @@ class KvCache {
 
   const KvLayout& layout() const { return layout_; }
   KvPages layer(int layer) const;
-  void open_page(std::int32_t page);        // zero-filled from now on
+  void open_page(std::int32_t page);  // zero-filled from now on
   static std::size_t bytes_per_page(const KvLayout& layout, int layers);
 
  private:
@@ -37,8 +39,8 @@ class KvCache {
   AnonymousMemory memory_;  // only pages that were opened are resident
 };
 
-// Sees activations by name as the goldens call them ("hidden.layer.3", "vision.image.block.0", "router.2.logits"). For tests:
-// with an observer on a tp group, rows are gathered first.
+// Sees activations by name as the goldens call them ("hidden.layer.3", "vision.image.block.0", "router.2.logits"). For
+// tests: with an observer on a tp group, rows are gathered first.
 using Observer = std::function<void(std::string_view name, Rows<const float> values)>;
 
 // Frames of one size, encoded together: N units of gh x gw patches.
@@ -53,23 +55,24 @@ struct SequenceRows {
   std::vector<PageRef> pages;            // all pages of the sequence, this step's rows counted as valid
 };
 
-// One step of this rank's ring member; equal on all its tp ranks. Empty when the member has nothing to do (it still joins).
+// One step of this rank's ring member; equal on all its tp ranks. Empty when the member has nothing to do (it still
+// joins).
 struct StepInputs {
-  std::vector<std::int32_t> tokens;           // [T]
-  std::vector<Position> positions;            // [T] on three axes
-  std::vector<std::int64_t> indices;          // [T] index inside the own sequence: the causal order
-  std::vector<KvSlot> slots;                  // [T] where the new K and V rows go
+  std::vector<std::int32_t> tokens;   // [T]
+  std::vector<Position> positions;    // [T] on three axes
+  std::vector<std::int64_t> indices;  // [T] index inside the own sequence: the causal order
+  std::vector<KvSlot> slots;          // [T] where the new K and V rows go
   std::vector<SequenceRows> sequences;
-  std::vector<std::int64_t> visual_rows;      // rows whose embedding is replaced, ascending
-  Rows<const float> visual;                   // [visual_rows, (1 + deepstack) * H]: main, then the DeepStack features
-  std::vector<std::int64_t> logit_rows;       // rows whose logits are wanted, ascending
+  std::vector<std::int64_t> visual_rows;  // rows whose embedding is replaced, ascending
+  Rows<const float> visual;               // [visual_rows, (1 + deepstack) * H]: main, then the DeepStack features
+  std::vector<std::int64_t> logit_rows;   // rows whose logits are wanted, ascending
 };
 
 class Model {
  public:
   struct Options {
     Compute compute;
-    Observer observer;                       // may be empty
+    Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
   };
 
@@ -78,19 +81,20 @@ class Model {
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
-  virtual KvLayout kv_layout() const = 0;     // of this rank
+  virtual KvLayout kv_layout() const = 0;  // of this rank
   virtual int layers() const = 0;
-  virtual int feature_columns() const = 0;    // (1 + deepstack) * H
+  virtual int feature_columns() const = 0;  // (1 + deepstack) * H
 
   // Vision tower, mergers and DeepStack features: out [units * gh * gw / 4, feature_columns()]. Local, no messages.
   virtual void encode(const VisionBatch& batch, Rows<float> out) = 0;
 
   // One step through layers [first_layer, end_layer) (the whole model: 0, layers()). Collective over the world.
-  // logits [logit_rows, V] fp32, complete on every tp rank of the member; values rounded in bf16 mode as the reference's.
+  // logits [logit_rows, V] fp32, complete on every tp rank of the member; values rounded in bf16 mode as the
+  // reference's.
   virtual void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) = 0;
 
-  virtual std::size_t resident_bytes() const = 0;   // packed weights of this rank, shared ones counted once per host
-  virtual std::int64_t routing_ties() const = 0;    // own rows so far whose choice of experts was decided by a tie
+  virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host
+  virtual std::int64_t routing_ties() const = 0;   // own rows so far whose choice of experts was decided by a tie
 };
 
 }  // namespace zoetrope

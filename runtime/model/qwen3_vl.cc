@@ -7,7 +7,8 @@ namespace zoetrope {
 std::unique_ptr<Model> Qwen3Vl::load(const Checkpoint& checkpoint, Ranks& ranks, Options options) {
   const ModelConfig& config = checkpoint.config();
   const TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
-  const ExpertTable experts = config.text.moe() ? ExpertTable::contiguous(config.text.experts, ranks.layout.ranks()) : ExpertTable{};
+  const ExpertTable experts =
+      config.text.moe() ? ExpertTable::contiguous(config.text.experts, ranks.layout.ranks()) : ExpertTable{};
   auto weights =
       load_weights(checkpoint, ranks, options.compute, shard, experts.experts_of(ranks.place.rank), options.progress);
   return std::unique_ptr<Model>(new Qwen3Vl(config, ranks, shard, experts, std::move(weights), options));

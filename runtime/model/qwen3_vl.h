@@ -20,7 +20,9 @@ class Qwen3Vl final : public Model {
   int layers() const override { return config_.text.layers; }
   int feature_columns() const override;
   void encode(const VisionBatch& batch, Rows<float> out) override { vision_.encode(batch, out); }
-  void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) override { decoder_.forward(inputs, cache, logits); }
+  void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) override {
+    decoder_.forward(inputs, cache, logits);
+  }
   std::size_t resident_bytes() const override { return resident_bytes_; }
   std::int64_t routing_ties() const override { return decoder_.routing_ties(); }
 

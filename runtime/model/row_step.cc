@@ -10,7 +10,8 @@ namespace zoetrope {
 namespace {
 
 template <typename T>
-void gather_and_show(const Observer& observer, Communicator& tp, const RowStep& step, std::string_view name, Rows<const T> own) {
+void gather_and_show(const Observer& observer, Communicator& tp, const RowStep& step, std::string_view name,
+                     Rows<const T> own) {
   if (!observer) {
     return;
   }

@@ -9,13 +9,13 @@
 namespace zoetrope {
 
 struct TextShard {
-  Range heads;             // query heads
-  Range kv_heads;          // the KV heads they use; several ranks hold the same one when tp > kv_heads
-  int output_slices = 1;   // canonical slices of the attention output's inputs held here
-  Range intermediate;      // columns of the dense feed-forward; empty for MoE
-  int down_slices = 1;     // canonical slices of them
-  int expert_slices = 1;   // of every expert's down projection, all of them here
-  Range vocabulary;        // rows of the head
+  Range heads;            // query heads
+  Range kv_heads;         // the KV heads they use; several ranks hold the same one when tp > kv_heads
+  int output_slices = 1;  // canonical slices of the attention output's inputs held here
+  Range intermediate;     // columns of the dense feed-forward; empty for MoE
+  int down_slices = 1;    // canonical slices of them
+  int expert_slices = 1;  // of every expert's down projection, all of them here
+  Range vocabulary;       // rows of the head
 };
 
 // Error(kStartup) with the division that fails when `tp` ranks cannot cut the model.

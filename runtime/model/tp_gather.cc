@@ -42,7 +42,8 @@ void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Ran
 }
 
 void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks,
-                          const std::function<Rows<float>(std::int64_t, std::int64_t)>& scratch, std::string_view what) {
+                          const std::function<Rows<float>(std::int64_t, std::int64_t)>& scratch,
+                          std::string_view what) {
   check_eq(static_cast<int>(blocks.size()), group.size(), "a block of columns for every rank");
   if (group.size() == 1 || all.rows == 0) {
     return;

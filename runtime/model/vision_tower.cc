@@ -33,7 +33,8 @@ VisionTower::VisionTower(const VisionConfig& config, const VisionWeights& weight
 void VisionTower::encode(const VisionBatch& batch, Rows<float> out) {
   const std::int64_t patches = std::int64_t{batch.units} * batch.gh * batch.gw;
   const std::int64_t features = config_.out_hidden;
-  check(batch.units >= 0 && batch.gh % config_.merge == 0 && batch.gw % config_.merge == 0, "frames are whole merge blocks");
+  check(batch.units >= 0 && batch.gh % config_.merge == 0 && batch.gw % config_.merge == 0,
+        "frames are whole merge blocks");
   check_eq(batch.patches.rows, patches, "patches of the batch");
   check_eq(batch.patches.columns, std::int64_t{config_.patch_columns()}, "columns of a patch");
   check_eq(out.rows, patches / (config_.merge * config_.merge), "tokens of the batch");
@@ -71,7 +72,8 @@ void VisionTower::embed_patches(const VisionBatch& batch, Rows<float> h) {
     const std::int64_t count = std::min(kTileRows, h.rows - first);
     const Rows<float> tile = activations_.patches.shaped(count, batch.patches.columns);
     for (std::int64_t row = 0; row < count; ++row) {
-      std::memcpy(tile.row(row), batch.patches.row(first + row), static_cast<std::size_t>(tile.columns) * sizeof(float));
+      std::memcpy(tile.row(row), batch.patches.row(first + row),
+                  static_cast<std::size_t>(tile.columns) * sizeof(float));
     }
     round_rows(compute_, tile);
     linear(compute_, weights_.patch_embed, tile, h.slice(first, count));
@@ -99,8 +101,8 @@ void VisionTower::build_rotary_table(const VisionBatch& batch, Rows<float> cos, 
 }
 
 // h += proj(attention(LN1(h))); h += fc2(gelu_tanh(fc1(LN2(h)))): reference 3.7.
-void VisionTower::run_block(const VisionBlockWeights& block, std::span<const std::int64_t> frames, Rows<const float> cos,
-                            Rows<const float> sin, Rows<float> h) {
+void VisionTower::run_block(const VisionBlockWeights& block, std::span<const std::int64_t> frames,
+                            Rows<const float> cos, Rows<const float> sin, Rows<float> h) {
   const std::int64_t width = config_.hidden;
   const Rows<float> normed = activations_.normed.shaped(h.rows, width);
   layer_norm(compute_, h, block.norm1.weight, block.norm1.bias, kLayerNormEps, normed);

@@ -13,7 +13,7 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kPanelOutputs = 32;
-constexpr std::int64_t kGatedHalf = 16;              // gates of a panel, and ups
+constexpr std::int64_t kGatedHalf = 16;  // gates of a panel, and ups
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
 constexpr int kProgressSteps = 100;
 
@@ -35,7 +35,8 @@ StoredMatrix part_of(StoredMatrix stored, std::int64_t first_output, std::int64_
 
 WeightPacker::Place WeightPacker::reserve(Home home, std::size_t bytes) {
   std::size_t& total = home == Home::kHost ? shared_bytes_ : own_bytes_;
-  if (bytes > std::numeric_limits<std::ptrdiff_t>::max() / 4 || total > std::numeric_limits<std::ptrdiff_t>::max() / 2) {
+  if (bytes > std::numeric_limits<std::ptrdiff_t>::max() / 4 ||
+      total > std::numeric_limits<std::ptrdiff_t>::max() / 2) {
     refuse(Radius::kStartup, {.what = "memory for packed weights",
                               .found = fmt::format("{} bytes and {} more", total, bytes),
                               .expected = "a sum that a process can address",
@@ -61,7 +62,8 @@ void WeightPacker::note_matrix(PackedMatrix& target, Home home, std::int64_t pan
     target.data = base + data.offset;
     target.scales = scaled ? reinterpret_cast<const float*>(base + scales.offset) : nullptr;
   });
-  const auto panels_per_piece = static_cast<std::int64_t>(std::max<std::size_t>(1, kPieceBytes / std::max<std::size_t>(1, panel_bytes)));
+  const auto panels_per_piece =
+      static_cast<std::int64_t>(std::max<std::size_t>(1, kPieceBytes / std::max<std::size_t>(1, panel_bytes)));
   for (int slice = 0; slice < target.slices; ++slice) {
     for (std::int64_t first = 0; first < panels; first += panels_per_piece) {
       const std::int64_t count = std::min(panels_per_piece, panels - first);
@@ -71,7 +73,8 @@ void WeightPacker::note_matrix(PackedMatrix& target, Home home, std::int64_t pan
                          .fill = [=](std::byte* shared, std::byte* own) {
                            std::byte* base = home == Home::kHost ? shared : own;
                            auto* scale = reinterpret_cast<float*>(base + scales.offset) + before * panel_scales;
-                           pack_panels(slice, first, count, base + data.offset + before * panel_bytes, scaled ? scale : nullptr);
+                           pack_panels(slice, first, count, base + data.offset + before * panel_bytes,
+                                       scaled ? scale : nullptr);
                          }});
     }
   }
@@ -84,8 +87,8 @@ void WeightPacker::plain(PackedMatrix& target, Home home, const StoredMatrix& st
   note_matrix(target, home, div_ceil(n, kPanelOutputs),
               [=](int slice, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 const std::int64_t output = first * kPanelOutputs;
-                pack(part_of(stored, output, slice * slice_k), PanelOrder::kPlain, std::min(count * kPanelOutputs, n - output),
-                     slice_k, 1, 0, data, scales);
+                pack(part_of(stored, output, slice * slice_k), PanelOrder::kPlain,
+                     std::min(count * kPanelOutputs, n - output), slice_k, 1, 0, data, scales);
               });
 }
 
@@ -108,21 +111,22 @@ void WeightPacker::stacked(PackedMatrix& target, Home home, std::span<const Part
                   const auto owner = std::prev(std::ranges::upper_bound(placed, panel, {}, &Placed::first_panel));
                   const std::int64_t output = (panel - owner->first_panel) * kPanelOutputs;
                   const auto at = static_cast<std::size_t>(panel - first);
-                  pack(part_of(owner->part.stored, output, 0), PanelOrder::kPlain, std::min(kPanelOutputs, owner->part.n - output),
-                       k, 1, 0, data + at * packed_bytes(type, PanelOrder::kPlain, kPanelOutputs, k, 1),
+                  pack(part_of(owner->part.stored, output, 0), PanelOrder::kPlain,
+                       std::min(kPanelOutputs, owner->part.n - output), k, 1, 0,
+                       data + at * packed_bytes(type, PanelOrder::kPlain, kPanelOutputs, k, 1),
                        scales == nullptr ? nullptr : scales + at * packed_scales(type, kPanelOutputs, k, 1));
                 }
               });
 }
 
-void WeightPacker::gated(PackedMatrix& target, Home home, const StoredMatrix& gate, const StoredMatrix& up, std::int64_t half,
-                         std::int64_t k) {
+void WeightPacker::gated(PackedMatrix& target, Home home, const StoredMatrix& gate, const StoredMatrix& up,
+                         std::int64_t half, std::int64_t k) {
   target = view_of(gate, PanelOrder::kGated, 2 * half, k, 1);
   note_matrix(target, home, div_ceil(half, kGatedHalf),
               [=](int, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 const std::int64_t output = first * kGatedHalf;
-                pack_gated(part_of(gate, output, 0), part_of(up, output, 0), 2 * std::min(count * kGatedHalf, half - output), k, data,
-                           scales);
+                pack_gated(part_of(gate, output, 0), part_of(up, output, 0),
+                           2 * std::min(count * kGatedHalf, half - output), k, data, scales);
               });
 }
 
@@ -132,8 +136,8 @@ void WeightPacker::gated_joined(PackedMatrix& target, Home home, const StoredMat
   note_matrix(target, home, div_ceil(half, kGatedHalf),
               [=](int, std::int64_t first, std::int64_t count, std::byte* data, float* scales) {
                 const std::int64_t output = first * kGatedHalf;
-                pack(part_of(stored, output, 0), PanelOrder::kGated, 2 * std::min(count * kGatedHalf, half - output), k, 1,
-                     up_offset, data, scales);
+                pack(part_of(stored, output, 0), PanelOrder::kGated, 2 * std::min(count * kGatedHalf, half - output), k,
+                     1, up_offset, data, scales);
               });
 }
 
@@ -160,7 +164,8 @@ void WeightPacker::table(Rows<const Bf16>& target, Home home, std::int64_t rows,
                      }});
 }
 
-WeightPacker::Packed WeightPacker::pack_all(const Compute& compute, HostMemory& host, const std::function<void(double)>& progress) {
+WeightPacker::Packed WeightPacker::pack_all(const Compute& compute, HostMemory& host,
+                                            const std::function<void(double)>& progress) {
   Packed packed{.shared = host.allocate(shared_bytes_), .own = AnonymousMemory(own_bytes_, "packed weights")};
   std::byte* shared = packed.shared.data();
   std::byte* own = packed.own.data();
@@ -172,10 +177,10 @@ WeightPacker::Packed WeightPacker::pack_all(const Compute& compute, HostMemory& 
   std::size_t shared_before = 0;
   std::size_t work = 0;
   for (const Piece& piece : pieces_) {
-    const bool is_mine = piece.home == Home::kRank ||
-                         static_cast<int>(static_cast<unsigned __int128>(shared_before) *
-                                          static_cast<unsigned>(host.local_ranks()) / std::max<std::size_t>(1, shared_bytes_)) ==
-                             host.local_rank();
+    const bool is_mine =
+        piece.home == Home::kRank ||
+        static_cast<int>(static_cast<unsigned __int128>(shared_before) * static_cast<unsigned>(host.local_ranks()) /
+                         std::max<std::size_t>(1, shared_bytes_)) == host.local_rank();
     if (piece.home == Home::kHost) {
       shared_before += piece.bytes;
     }

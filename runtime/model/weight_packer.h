@@ -1,6 +1,6 @@
-// Packs many stored tensors into two regions: one shared by the ranks of the host, one of this rank. First everything is
-// noted, then both regions are allocated once, then all pieces are packed: by all threads, the shared ones dealt over the
-// ranks of the host.
+// Packs many stored tensors into two regions: one shared by the ranks of the host, one of this rank. First everything
+// is noted, then both regions are allocated once, then all pieces are packed: by all threads, the shared ones dealt
+// over the ranks of the host.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@ class WeightPacker {
     std::int64_t n = 0;  // outputs
   };
 
-  // Each note sets its target; the memory behind it is filled by pack_all(). Targets must stay where they are until then.
+  // Each note sets its target; the memory behind it is filled by pack_all(). Targets must stay where they are until
+  // then.
   void plain(PackedMatrix& target, Home home, const StoredMatrix& stored, std::int64_t n, std::int64_t k, int slices);
   // Parts with the same inputs as one matrix; every part begins at a multiple of 32 outputs, outputs between are zero.
   void stacked(PackedMatrix& target, Home home, std::span<const Part> parts, std::int64_t k);
@@ -40,7 +41,8 @@ class WeightPacker {
                     std::int64_t up_offset);
   // `fill` writes `count` elements.
   void floats(const float*& target, Home home, std::int64_t count, std::function<void(float*)> fill);
-  void table(Rows<const Bf16>& target, Home home, std::int64_t rows, std::int64_t columns, std::function<void(Bf16*)> fill);
+  void table(Rows<const Bf16>& target, Home home, std::int64_t rows, std::int64_t columns,
+             std::function<void(Bf16*)> fill);
 
   struct Packed {
     std::span<std::byte> shared;  // belongs to the HostMemory
@@ -57,10 +59,11 @@ class WeightPacker {
   };
   struct Piece {
     Home home = Home::kHost;
-    std::size_t bytes = 0;                                   // of work
+    std::size_t bytes = 0;  // of work
     std::function<void(std::byte* shared, std::byte* own)> fill;
   };
-  using PackPanels = std::function<void(int slice, std::int64_t first_panel, std::int64_t panels, std::byte* data, float* scales)>;
+  using PackPanels =
+      std::function<void(int slice, std::int64_t first_panel, std::int64_t panels, std::byte* data, float* scales)>;
 
   Place reserve(Home home, std::size_t bytes);
   // Places for a matrix of `panels` panels per slice, and pieces of about a megabyte that fill it.

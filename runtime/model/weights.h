@@ -37,11 +37,11 @@ struct MergerWeights {
 };
 
 struct VisionWeights {
-  LinearWeights patch_embed;               // [D, 1536]
-  Rows<const Bf16> positions;              // [side * side, D]
+  LinearWeights patch_embed;   // [D, 1536]
+  Rows<const Bf16> positions;  // [side * side, D]
   std::vector<VisionBlockWeights> blocks;
   MergerWeights merger;
-  std::vector<MergerWeights> deepstack;    // K belongs to block deepstack_visual_indexes[K]
+  std::vector<MergerWeights> deepstack;  // K belongs to block deepstack_visual_indexes[K]
 };
 
 struct DenseWeights {
@@ -61,21 +61,21 @@ struct AttentionColumns {
 };
 
 struct TextLayerWeights {
-  const float* input_norm = nullptr;      // [H]
-  PackedMatrix qkv;                       // [q | k | v of own heads, H], each part padded to whole panels
-  const float* q_norm = nullptr;          // [D]
-  const float* k_norm = nullptr;          // [D]
-  PackedMatrix o;                         // [H, own heads * D]: own canonical slices
-  const float* post_norm = nullptr;       // [H]
+  const float* input_norm = nullptr;  // [H]
+  PackedMatrix qkv;                   // [q | k | v of own heads, H], each part padded to whole panels
+  const float* q_norm = nullptr;      // [D]
+  const float* k_norm = nullptr;      // [D]
+  PackedMatrix o;                     // [H, own heads * D]: own canonical slices
+  const float* post_norm = nullptr;   // [H]
   std::variant<DenseWeights, MoeWeights> feed_forward;
 };
 
 struct TextWeights {
-  Rows<const Bf16> embedding;             // [V, H] in the mapped checkpoint, never packed
-  AttentionColumns columns;               // of qkv, the same in all layers
+  Rows<const Bf16> embedding;  // [V, H] in the mapped checkpoint, never packed
+  AttentionColumns columns;    // of qkv, the same in all layers
   std::vector<TextLayerWeights> layers;
-  const float* norm = nullptr;            // [H]
-  PackedMatrix head;                      // [own vocabulary, H]
+  const float* norm = nullptr;  // [H]
+  PackedMatrix head;            // [own vocabulary, H]
 };
 
 }  // namespace zoetrope

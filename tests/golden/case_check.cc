@@ -45,7 +45,8 @@ class CaseRunner {
   }
 
   Run run() {
-    TestSequence sequence{.tokens = golden_.tokens, .positions = golden_.positions, .visual_tokens = {}, .visual = {}, .pages = {}};
+    TestSequence sequence{
+        .tokens = golden_.tokens, .positions = golden_.positions, .visual_tokens = {}, .visual = {}, .pages = {}};
     encode_vision(sequence);
     const auto prompt = static_cast<std::int64_t>(golden_.tokens.size());
     const auto pages = static_cast<std::int32_t>((prompt + 32) / kPageTokens + 2);
@@ -93,7 +94,8 @@ class CaseRunner {
     std::vector<std::pair<std::int64_t, std::vector<float>>> shown;  // token, its features
     for (const CaseVision& vision : golden_.vision) {
       tag_ = vision.tag;
-      const std::int32_t placeholder = vision.tag == "image" ? model_->config().image_token : model_->config().video_token;
+      const std::int32_t placeholder =
+          vision.tag == "image" ? model_->config().image_token : model_->config().video_token;
       auto token = golden_.tokens.begin();
       const float* pixels = vision.pixels.data();
       for (const CaseGrid& grid : vision.grids) {
@@ -124,7 +126,8 @@ class CaseRunner {
     }
     for (std::size_t step = 0; step < golden_.greedy.size(); ++step) {
       run_.continuation_logits.insert(run_.continuation_logits.end(), seen.begin(), seen.end());
-      const auto position = static_cast<std::int32_t>(static_cast<std::int64_t>(sequence.tokens.size()) + golden_.rope_delta);
+      const auto position =
+          static_cast<std::int32_t>(static_cast<std::int64_t>(sequence.tokens.size()) + golden_.rope_delta);
       sequence.tokens.push_back(golden_.greedy[step]);
       sequence.positions.push_back({.t = position, .h = position, .w = position});
       seen = advance(stepper, sequence, 1);
@@ -161,7 +164,8 @@ Distance distance(std::span<const float> ours, std::span<const float> reference)
 
 class Judge {
  public:
-  Judge(const GoldenCase& golden, Precision precision, CaseResult& result) : golden_(golden), precision_(precision), result_(result) {}
+  Judge(const GoldenCase& golden, Precision precision, CaseResult& result)
+      : golden_(golden), precision_(precision), result_(result) {}
 
   // `ours` against the tensor `name`, within what the precision allows.
   void compare(const std::string& name, std::span<const float> ours) {
@@ -186,8 +190,8 @@ class Judge {
     }
   }
 
-  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows, and of a mixture of experts the rows that
-  // were sent elsewhere.
+  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows, and of a mixture of experts the
+  // rows that were sent elsewhere.
   void compare_prompt(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary,
                       const RoutingFlips* flips) {
     const std::size_t rows = golden_.tokens.size();
@@ -195,7 +199,8 @@ class Judge {
     double kept_squares = 0;
     std::size_t kept = 0;
     for (std::size_t row = 0; row < rows; ++row) {
-      const Distance d = distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary));
+      const Distance d =
+          distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary));
       result_.bf16_squares += d.rms * d.rms;
       if (flips == nullptr || !proven(*flips, "", static_cast<std::int64_t>(row))) {
         kept_squares += d.rms * d.rms;
@@ -211,11 +216,12 @@ class Judge {
     if (flips != nullptr) {
       const std::int64_t ours = flips->prompt_flips();
       if (static_cast<double>(ours) > kBf16Ratio * static_cast<double>(golden_.bf16_flips) + kFewFlips) {
-        fail("{} prompt tokens sent to other experts than in fp32, the reference's bf16 sends {}", ours, golden_.bf16_flips);
+        fail("{} prompt tokens sent to other experts than in fp32, the reference's bf16 sends {}", ours,
+             golden_.bf16_flips);
       }
       if (kept < rows) {
-        excuse("{} of {} prompt rows are sent to other experts (layers summed: {}, the reference's bf16 {})", rows - kept, rows, ours,
-               golden_.bf16_flips);
+        excuse("{} of {} prompt rows are sent to other experts (layers summed: {}, the reference's bf16 {})",
+               rows - kept, rows, ours, golden_.bf16_flips);
       }
     }
   }
@@ -241,13 +247,15 @@ class Judge {
       if (!demanded || top == golden_.greedy[step]) {
         continue;
       }
-      const std::string miss = fmt::format("step {}: token {}, the reference draws {} (margin {:.4g}, its bf16 error {:.4g})", step, top,
-                                           golden_.greedy[step], golden_.margins[step], golden_.bf16_errors[step]);
+      const std::string miss =
+          fmt::format("step {}: token {}, the reference draws {} (margin {:.4g}, its bf16 error {:.4g})", step, top,
+                      golden_.greedy[step], golden_.margins[step], golden_.bf16_errors[step]);
       // Step 0 saw the last row of the prompt, step k the row of token k - 1 of the continuation.
       const auto seen = static_cast<std::int64_t>(step == 0 ? golden_.tokens.size() : step) - 1;
       const auto flip = flips == nullptr ? std::nullopt : proven(*flips, step == 0 ? "" : "continuation.", seen);
       if (flip) {
-        excuse("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap, flip->noise);
+        excuse("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
+               flip->noise);
       } else {
         fail("{}", miss);
       }
@@ -257,7 +265,8 @@ class Judge {
   void same_bits(std::string_view what, std::span<const float> a, std::span<const float> b) {
     result_.values_compared += static_cast<std::int64_t>(a.size());
     if (a.size() != b.size() || std::memcmp(a.data(), b.data(), a.size_bytes()) != 0) {
-      fail("{}: not the same bits, largest difference {:.3g}", what, a.size() == b.size() ? distance(a, b).max_abs : NAN);
+      fail("{}: not the same bits, largest difference {:.3g}", what,
+           a.size() == b.size() ? distance(a, b).max_abs : NAN);
     }
   }
 
@@ -285,7 +294,8 @@ class Judge {
       result_.largest_bf16_ratio = std::max(result_.largest_bf16_ratio, d.rms / allowed);
     }
     if (!d.finite || d.rms > kBf16Ratio * allowed) {
-      fail("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})", name, d.rms, allowed, d.rms / allowed);
+      fail("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})", name, d.rms, allowed,
+           d.rms / allowed);
     }
   }
 
@@ -326,7 +336,8 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
   for (const std::string& name : golden.tensors.names()) {
     if (is_activation(name)) {
       const auto found = first.trace.find(name);
-      judge.compare(name, found == first.trace.end() ? std::span<const float>{} : std::span<const float>(found->second));
+      judge.compare(name,
+                    found == first.trace.end() ? std::span<const float>{} : std::span<const float>(found->second));
     }
   }
   const auto last = std::span(first.prompt_logits).last(vocabulary);

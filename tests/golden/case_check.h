@@ -1,14 +1,16 @@
-// Holds the model against one golden case: hidden states, router, vision outputs, logits, chunked prefill and 32 steps of
-// continuation.
+// Holds the model against one golden case: hidden states, router, vision outputs, logits, chunked prefill and 32 steps
+// of continuation.
 //   fp32: every tensor within 1e-4 of the reference's largest value, experts equal, the `certain` greedy ids equal.
-//   bf16: every tensor no further from fp32 than 1.5 times the reference's own bf16 is (root mean square), the logits of all
-//         prompt rows included; on the forced fp32 continuation the same top token wherever the fp32 margin exceeds twice
-//         the reference's error.
+//   bf16: every tensor no further from fp32 than 1.5 times the reference's own bf16 is (root mean square), the logits
+//   of all
+//         prompt rows included; on the forced fp32 continuation the same top token wherever the fp32 margin exceeds
+//         twice the reference's error.
 //   both: logits of a chunked prefill equal those of the whole one bit for bit.
 // With a mixture of experts one row in bf16 is a draw of chance: a router's near-tie falls either way and the row's
 // logits are others (the reference's own bf16 too, README of the golden files). There, and only there,
 //   - a token of the continuation is excused when it is proven to be sent elsewhere (routing_flips.h);
-//   - prompt rows proven to be sent elsewhere are left out of the logits' root mean square, but there may not be more than
+//   - prompt rows proven to be sent elsewhere are left out of the logits' root mean square, but there may not be more
+//   than
 //     1.5 times as many as the reference has, and 4;
 //   - logits.last, which is one row, is judged by the rows of the whole prompt.
 // Each such thing stands in `excused`, so that nobody overlooks it.
@@ -27,12 +29,12 @@ namespace zoetrope::test {
 
 struct CaseResult {
   std::int64_t values_compared = 0;
-  std::vector<std::string> failures;    // one line each, with the numbers
-  std::vector<std::string> excused;     // bf16 of a mixture of experts: misses that are proven to be chance
-  double largest_fp32_error = 0;        // relative to the tensor's largest value, over all tensors
-  double largest_bf16_ratio = 0;        // of our distance from fp32 to the reference's own, over all tensors
-  // bf16: sums of squared distances from fp32 of the logits of all prompt rows, ours and the reference's own. Over the cases
-  // of a checkpoint their ratio says more than any one case.
+  std::vector<std::string> failures;  // one line each, with the numbers
+  std::vector<std::string> excused;   // bf16 of a mixture of experts: misses that are proven to be chance
+  double largest_fp32_error = 0;      // relative to the tensor's largest value, over all tensors
+  double largest_bf16_ratio = 0;      // of our distance from fp32 to the reference's own, over all tensors
+  // bf16: sums of squared distances from fp32 of the logits of all prompt rows, ours and the reference's own. Over the
+  // cases of a checkpoint their ratio says more than any one case.
   double bf16_squares = 0, reference_bf16_squares = 0;
 };
 

@@ -17,7 +17,8 @@ std::string name_of(const std::string& prefix, int layer, const char* what) {
 RoutingFlips::RoutingFlips(const TextConfig& config, const Trace& fp32, const Trace& bf16)
     : config_(config), fp32_(fp32), bf16_(bf16) {}
 
-std::vector<int> RoutingFlips::chosen(const Trace& trace, const std::string& prefix, int layer, std::int64_t row) const {
+std::vector<int> RoutingFlips::chosen(const Trace& trace, const std::string& prefix, int layer,
+                                      std::int64_t row) const {
   const auto first = trace.at(name_of(prefix, layer, "experts")).begin() + row * config_.experts_per_token;
   std::vector<int> experts(first, first + config_.experts_per_token);
   std::ranges::sort(experts);
@@ -44,7 +45,8 @@ double RoutingFlips::noise(int layer) const {
         clean = chosen(fp32_, prefix, before, row) == chosen(bf16_, prefix, before, row);
       }
       for (std::int64_t i = row * config_.experts; clean && i < (row + 1) * config_.experts; ++i) {
-        const double error = static_cast<double>(a[static_cast<std::size_t>(i)]) - static_cast<double>(b[static_cast<std::size_t>(i)]);
+        const double error =
+            static_cast<double>(a[static_cast<std::size_t>(i)]) - static_cast<double>(b[static_cast<std::size_t>(i)]);
         squares += error * error;
         ++count;
       }

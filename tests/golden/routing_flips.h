@@ -1,6 +1,7 @@
-// Where bf16 sends a token to other experts than fp32 does. A token whose router logits are nearly equal at the cut goes
-// either way under bf16 rounding, in the reference too, and then its whole output is another one (reference 4.6). Such
-// a token is proven, never assumed: the sets differ, and in fp32 the logits at the cut are as close as bf16 noise is large.
+// Where bf16 sends a token to other experts than fp32 does. A token whose router logits are nearly equal at the cut
+// goes either way under bf16 rounding, in the reference too, and then its whole output is another one (reference 4.6).
+// Such a token is proven, never assumed: the sets differ, and in fp32 the logits at the cut are as close as bf16 noise
+// is large.
 #pragma once
 
 #include <cstdint>

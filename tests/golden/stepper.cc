@@ -13,7 +13,8 @@ constexpr std::int32_t kPageStep = 7;  // page ids are handed out 0, 7, 14, ... 
 }  // namespace
 
 Stepper::Stepper(Model& model, std::int32_t pages)
-    : model_(model), cache_(model.kv_layout(), model.layers(), pages % kPageStep == 0 ? pages + 1 : pages),
+    : model_(model),
+      cache_(model.kv_layout(), model.layers(), pages % kPageStep == 0 ? pages + 1 : pages),
       pages_(pages % kPageStep == 0 ? pages + 1 : pages) {}
 
 std::int32_t Stepper::open_page() {

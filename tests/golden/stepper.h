@@ -1,5 +1,6 @@
-// Drives a model step by step in tests, as the engine does: sequences own pages of a cache, a step takes the next tokens
-// of some of them. Pages are dirtied before they are opened and their ids are scattered, so that nothing depends on either.
+// Drives a model step by step in tests, as the engine does: sequences own pages of a cache, a step takes the next
+// tokens of some of them. Pages are dirtied before they are opened and their ids are scattered, so that nothing depends
+// on either.
 #pragma once
 
 #include <cstdint>

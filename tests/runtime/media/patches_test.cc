@@ -16,6 +16,7 @@ using namespace zoetrope::test;
 TEST(Patches, OrderOfEveryRecordedElement) {
   const std::vector<std::int32_t> golden =
       SafetensorsFile(preprocess("patch_order.safetensors")).data<std::int32_t>("rows");
+  compared(preprocess("patch_order.json"), 4);  // says what the rows are: 4 frames of 64 x 96
   constexpr int kHeight = 64, kWidth = 96, kPixels = kHeight * kWidth;
   constexpr std::size_t kPair = std::size_t{kPixels} * 3 * 2;
   ASSERT_EQ(golden.size(), 2 * kPair);

@@ -1,0 +1,55 @@
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+
+#include "monitoring/error.h"
+#include "runtime/model/model.h"
+
+namespace zoetrope {
+namespace {
+
+constexpr KvLayout kLayout{.kv_heads = 2, .head_dim = 32, .precision = Precision::kBf16};
+
+TEST(KvCache, PagesOfAllLayersAreApart) {
+  KvCache cache(kLayout, /*layers=*/3, /*pages=*/4);
+  const std::size_t bytes = kLayout.page_bytes();
+  EXPECT_EQ(KvCache::bytes_per_page(kLayout, 3), 3 * bytes);
+  for (int layer = 0; layer < 3; ++layer) {
+    for (int page = 0; page < 4; ++page) {
+      std::memset(cache.layer(layer).page(page), 1 + layer * 4 + page, bytes);
+    }
+  }
+  for (int layer = 0; layer < 3; ++layer) {
+    for (int page = 0; page < 4; ++page) {
+      const auto expected = static_cast<std::byte>(1 + layer * 4 + page);
+      EXPECT_EQ(cache.layer(layer).page(page)[0], expected);
+      EXPECT_EQ(cache.layer(layer).page(page)[bytes - 1], expected);
+    }
+  }
+}
+
+TEST(KvCache, OpenedPagesAreZeroInEveryLayerAndOthersKeepWhatTheyHold) {
+  KvCache cache(kLayout, 2, 3);
+  const std::size_t bytes = kLayout.page_bytes();
+  for (int layer = 0; layer < 2; ++layer) {
+    std::memset(cache.layer(layer).page(0), 0xff, 3 * bytes);
+  }
+  cache.open_page(1);
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::byte* page = cache.layer(layer).page(1);
+    for (std::size_t i = 0; i < bytes; ++i) {
+      ASSERT_EQ(page[i], std::byte{0}) << "layer " << layer << " byte " << i;
+    }
+    EXPECT_EQ(page[-1], std::byte{0xff});
+    EXPECT_EQ(page[bytes], std::byte{0xff});
+  }
+}
+
+TEST(KvCache, RefusesASizeBeyondMemory) {
+  const KvLayout huge{.kv_heads = 1 << 12, .head_dim = 1 << 12, .precision = Precision::kFp32};
+  EXPECT_THROW(KvCache(huge, 1 << 10, std::numeric_limits<std::int32_t>::max()), Error);
+}
+
+}  // namespace
+}  // namespace zoetrope
