@@ -17,7 +17,7 @@ namespace zoetrope {
 
 // Rows of one tile: enough that a page, brought into the cache, is used often; few enough that the tile's queries,
 // scores and sums share the L2 cache with it.
-inline constexpr int kTileRows = 192;
+inline constexpr int kTileRows = 96;
 inline constexpr int kTreeLevels = 7;  // nodes alive on one path of the tree of 64 classes
 
 // Scratch of one thread, 64-byte aligned, kept from call to call: a step asks for the same sizes layer after layer.

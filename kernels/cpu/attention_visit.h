@@ -57,16 +57,22 @@ template <int R, int P>
   }
 }
 
-// sum += number * panel. Where lanes are two registers, six rows take all sixteen: left to itself gcc 12 writes sums
-// over numbers and keeps sums on the stack, which costs a third of the speed. The instruction by name ties a sum to its
-// register.
-template <typename Lanes>
-[[gnu::always_inline]] inline void accumulate(Lanes& sum, const Lanes& number, const Lanes& panel) {
-  if constexpr (requires { sum.low; }) {
-    asm("vfmadd231ps %2, %1, %0" : "+x"(sum.low) : "x"(number.low), "x"(panel.low));
-    asm("vfmadd231ps %2, %1, %0" : "+x"(sum.high) : "x"(number.high), "x"(panel.high));
+// sums[p] += number * panel[p]. Where lanes are two registers, six rows of one panel take all sixteen: twelve sums, the
+// panel, a number, a mask. Left to itself gcc 12 keeps sums on the stack, at a third of the speed; the instructions by
+// name tie sums to registers and need no second number.
+template <int P, typename Lanes>
+[[gnu::always_inline]] inline void accumulate(Lanes (&sums)[P], const float* number, const Lanes (&panel)[P]) {
+  if constexpr (requires { sums[0].low; } && P == 1) {
+    decltype(sums[0].low) every;
+    asm("vbroadcastss %3, %2\n\tvfmadd231ps %4, %2, %0\n\tvfmadd231ps %5, %2, %1"
+        : "+x"(sums[0].low), "+x"(sums[0].high), "=&x"(every)
+        : "m"(*number), "x"(panel[0].low), "x"(panel[0].high));
   } else {
-    sum = fma(number, panel, sum);
+    const Lanes all = broadcast(*number);
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      sums[p] = fma(all, panel[p], sums[p]);
+    }
   }
 }
 
@@ -75,11 +81,33 @@ template <int R, int P>
 [[gnu::always_inline]] inline void step(const float* numbers, const F32x16 (&panel)[P], F32x16 (&sums)[R][P]) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    const F32x16 number = broadcast(numbers[r * kStripStride]);
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      accumulate(sums[r][p], number, panel[p]);
-    }
+    accumulate<P>(sums[r], numbers + r * kStripStride, panel);
+  }
+}
+
+// What the compiler must take as it comes: a pointer it cannot tell from another, so that memory is read again; a
+// constant that stays in its register instead of being an operand in memory.
+[[gnu::always_inline]] inline void opaque(const float*& pointer) { asm("" : "+r"(pointer)); }
+template <typename Lanes>
+[[gnu::always_inline]] inline void opaque_lanes(Lanes& lanes_of) {
+  if constexpr (requires { lanes_of.low; }) {
+    asm("" : "+x"(lanes_of.low));
+    lanes_of.high = lanes_of.low;
+  }
+}
+
+// Calls each(d, take, put) for columns d .. d + 15 of a row; only the last span, if it is not whole, is read and
+// written under a mask.
+template <typename Each>
+[[gnu::always_inline]] inline void by_lanes(int columns, const Each& each) {
+  int d = 0;
+  for (; d + kPanelLanes <= columns; d += kPanelLanes) {
+    each(
+        d, [](const float* p) { return load(p); }, [](float* p, F32x16 v) { store(p, v); });
+  }
+  if (const int n = columns - d; n > 0) {
+    each(
+        d, [n](const float* p) { return load_first(p, n); }, [n](float* p, F32x16 v) { store_first(p, v, n); });
   }
 }
 
@@ -129,21 +157,25 @@ struct WidenedProduct {
     const float* panel = reinterpret_cast<const float*>(block.panel);  // a lane's pair is one word
     const std::int64_t next = block.panel_bytes / static_cast<std::int64_t>(sizeof(float));
     const int pairs = block.last / 2;
+    U32x16 odd_elements = broadcast_bits(0xffff0000);
+    opaque_lanes(odd_elements);
+    const float* words = panel + std::int64_t{block.first / 2} * kPanelLanes;
+    const float* numbers = block.rows + block.first / 2 * 2;
+#pragma GCC unroll 2
     for (int k = block.first / 2; k < pairs; ++k) {
-      const float* words = panel + k * kPanelLanes;
-      F32x16 odd[P];
+      F32x16 lanes_of[P];
       for (int p = 0; p < P; ++p) {
-        odd[p] = floats(bit_and(bits(load(words + p * next)), broadcast_bits(0xffff0000)));
+        lanes_of[p] = floats(bit_and(bits(load(words + p * next)), odd_elements));
         __builtin_prefetch(reinterpret_cast<const char*>(words + p * next) + P * kPrefetchBytes);
       }
-      step<R, P>(block.rows + 2 * k + 1, odd, sums);
-      // The words are read again, not kept: with six rows every register is taken.
-      asm("" : "+r"(words));
-      F32x16 even[P];
+      step<R, P>(numbers + 1, lanes_of, sums);
+      opaque(words);  // read again, not kept: registers are taken
       for (int p = 0; p < P; ++p) {
-        even[p] = floats(shift_left<16>(bits(load(words + p * next))));
+        lanes_of[p] = floats(shift_left<16>(bits(load(words + p * next))));
       }
-      step<R, P>(block.rows + 2 * k, even, sums);
+      step<R, P>(numbers, lanes_of, sums);
+      words += kPanelLanes;
+      numbers += 2;
     }
     if (block.last % 2 != 0) {  // a pair whose odd element is not seen
       F32x16 even[P];
@@ -156,9 +188,7 @@ struct WidenedProduct {
   }
 
   static void pack(const float* query, int n, float* row) {
-    for (int d = 0; d < n; d += kPanelLanes) {
-      store(row + d, round_bf16(load_first(query + d, n - d < kPanelLanes ? n - d : kPanelLanes)));
-    }
+    by_lanes(n, [&](int d, const auto& take, const auto&) { store(row + d, round_bf16(take(query + d))); });
   }
   static void keep(float* row, int column, F32x16 probabilities) { store(row + column, round_bf16(probabilities)); }
 };
@@ -359,19 +389,16 @@ inline void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {
   const float factor_b = exp2_of(*b.m - m);
   *a.m = m;
   *a.l = __builtin_fmaf(*b.l, factor_b, *a.l * factor_a);
-  for (int d = 0; d < head_dim; d += kPanelLanes) {
-    const int n = head_dim - d < kPanelLanes ? head_dim - d : kPanelLanes;
-    const F32x16 scaled = mul(load_first(a.o + d, n), broadcast(factor_a));
-    store_first(a.o + d, fma(load_first(b.o + d, n), broadcast(factor_b), scaled), n);
-  }
+  by_lanes(head_dim, [&](int d, const auto& take, const auto& put) {
+    put(a.o + d, fma(take(b.o + d), broadcast(factor_b), mul(take(a.o + d), broadcast(factor_a))));
+  });
 }
 
 inline void finish_row(float l, const float* o, int head_dim, bool bf16, float* out) {
-  for (int d = 0; d < head_dim; d += kPanelLanes) {
-    const int n = head_dim - d < kPanelLanes ? head_dim - d : kPanelLanes;
-    const F32x16 quotient = div(load_first(o + d, n), broadcast(l));
-    store_first(out + d, bf16 ? round_bf16(quotient) : quotient, n);
-  }
+  by_lanes(head_dim, [&](int d, const auto& take, const auto& put) {
+    const F32x16 quotient = div(take(o + d), broadcast(l));
+    put(out + d, bf16 ? round_bf16(quotient) : quotient);
+  });
 }
 
 // The table of a body whose bf16 product is `Pairs` and whose fp32 product is `Singles`.

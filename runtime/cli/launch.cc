@@ -5,8 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -26,17 +24,8 @@ Layout layout_for(const RunArguments& run, int ranks) {
   return {.ring = ring, .tp = run.tp};
 }
 
-void print_error(const std::string& what) { std::fputs(("zoetrope: " + what + "\n").c_str(), stderr); }
-
-// One line for all ranks: rank 0 speaks at once; another rank waits a moment, because when all fail for the same reason
-// rank 0's end takes the others along before they speak.
-[[noreturn]] void end_job(MpiJob& job, const std::string& what) {
-  if (job.rank() > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(500 + 50 * std::min(job.rank(), 40)));
-  }
-  print_error(job.size() > 1 && job.rank() > 0 ? fmt::format("rank {}: {}", job.rank(), what) : what);
-  job.abort(1);
-}
+// One line for the whole job, whoever failed first.
+[[noreturn]] void end_job(MpiJob& job, const std::string& what) { job.fail("zoetrope: " + what, 1); }
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun goes on.
 #include "runtime/batch/batch.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -51,7 +52,7 @@ class BatchFolder : public testing::Test {
     std::ifstream in(folder / "out.jsonl");
     for (std::string line; std::getline(in, line);) {
       json::Object record = json::parse(line, {"out", Radius::kRequest}).as_object();
-      const std::string id = record.at("custom_id").is_string() ? std::string(record.at("custom_id").as_string()) : "line " + std::string(record.at("id").as_string());
+      const std::string id = record.at("custom_id").is_string() ? std::string(record.at("custom_id").as_string()) : fmt::format("line {}", std::string_view(record.at("id").as_string()));
       EXPECT_TRUE(out.emplace(id, std::move(record)).second) << id << " was recorded twice";
     }
     return out;
@@ -59,8 +60,9 @@ class BatchFolder : public testing::Test {
 };
 
 std::string line(const std::string& id, const std::string& content, const std::string& more = "") {
-  return R"({"custom_id":")" + id + R"(","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":)" + content +
-         R"(}],"max_tokens":8)" + more + "}}\n";
+  return fmt::format(
+      R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"messages":[{{"role":"user","content":{}}}],"max_tokens":8{}}}}})" "\n", id,
+      content, more);
 }
 
 std::string message_of(const json::Object& record) {
@@ -94,7 +96,7 @@ TEST_F(BatchFolder, BadLinesAreRecordedAndTheRestGoesOn) {
 TEST_F(BatchFolder, ARerunAnswersOnlyWhatIsMissing) {
   std::string lines;
   for (int i = 0; i < 12; ++i) {
-    lines += line("q" + std::to_string(i), "\"Who are you?\"");
+    lines += line(fmt::format("q{}", i), "\"Who are you?\"");
   }
   write(lines);
   EXPECT_EQ(run().answered, 12);
