@@ -19,7 +19,8 @@ void gelu_tanh(const Compute& compute, Rows<float> x);
 void gelu_erf(const Compute& compute, Rows<float> x);
 
 // out[i] = table[ids[i]] widened to fp32; ids are inside the table (checked).
-void embed(const Compute& compute, Rows<const Bf16> table /* [V, H] */, std::span<const std::int32_t> ids, Rows<float> out);
+void embed(const Compute& compute, Rows<const Bf16> table /* [V, H] */, std::span<const std::int32_t> ids,
+           Rows<float> out);
 
 // x = R(x) in bf16 mode.
 void round_rows(const Compute& compute, Rows<float> x);

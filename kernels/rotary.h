@@ -1,4 +1,5 @@
-// Rotary position embedding: interleaved M-RoPE of the decoder (reference 4.3, 4.7) and 2-D RoPE of the vision tower (3.6).
+// Rotary position embedding: interleaved M-RoPE of the decoder (reference 4.3, 4.7) and 2-D RoPE of the vision tower
+// (3.6).
 #pragma once
 
 #include <array>
@@ -34,9 +35,9 @@ struct Position {
 };
 
 // cos and sin of every row, rounded in bf16 mode; built once per step, shared by all layers.
-void rotary_table(const Compute& compute, std::span<const Position> positions /* [T] */, std::span<const float> inv_freq,
-                  std::span<const std::uint8_t> axes, float attention_factor, Rows<float> cos /* [T, D/2] */,
-                  Rows<float> sin);
+void rotary_table(const Compute& compute, std::span<const Position> positions /* [T] */,
+                  std::span<const float> inv_freq, std::span<const std::uint8_t> axes, float attention_factor,
+                  Rows<float> cos /* [T, D/2] */, Rows<float> sin);
 
 // Text rotation in place, three roundings per element in bf16 mode (reference 4.3).
 void rotate_text(const Compute& compute, Rows<float> x /* [T, heads * D] */, int head_dim, Rows<const float> cos,

@@ -8,10 +8,10 @@
 
 namespace zoetrope {
 
-// softmax over all experts in fp32, the k largest (ties to the lower index) renormalised to sum 1 and rounded in bf16 mode.
-// Experts of a row stand in falling probability. Returns how many rows had a tie across the cut.
-std::int64_t choose_experts(const Compute& compute, Rows<const float> logits /* [T, E] */, Rows<std::int32_t> experts /* [T, k] */,
-                            Rows<float> weights /* [T, k] */);
+// softmax over all experts in fp32, the k largest (ties to the lower index) renormalised to sum 1 and rounded in bf16
+// mode. Experts of a row stand in falling probability. Returns how many rows had a tie across the cut.
+std::int64_t choose_experts(const Compute& compute, Rows<const float> logits /* [T, E] */,
+                            Rows<std::int32_t> experts /* [T, k] */, Rows<float> weights /* [T, k] */);
 
 // out[t] = R(sum over chosen experts in ascending index of R(y_e * w_e)), the sum in fp32.
 // `outputs` holds row slot[t, j] for the j-th chosen expert of token t.

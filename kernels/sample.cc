@@ -4,10 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <functional>
-#include <numeric>
 
 #include "kernels/body.h"
 #include "kernels/candidates.h"
