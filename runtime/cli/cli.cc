@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string>
+#include <thread>
 
 #include "monitoring/error.h"
 #include "runtime/cli/commands.h"
@@ -30,10 +33,13 @@ int dispatch(const Arguments& arguments) {
   return 2;
 }
 
-// Under mpirun every rank reads the same command line; one of them says what is wrong with it.
+// Under mpirun every rank reads the same command line; rank 0 says what is wrong with it. The others stay a moment, because
+// the launcher ends the whole job as soon as the first process leaves with an error.
 void say(const std::string& line) {
   if (launched_rank() == 0) {
     std::fputs(("zoetrope: " + line + "\n").c_str(), stderr);
+  } else {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   }
 }
 

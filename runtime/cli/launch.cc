@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -24,8 +25,14 @@ Layout layout_for(const RunArguments& run, int ranks) {
   return {.ring = ring, .tp = run.tp};
 }
 
-// One line for the whole job, whoever failed first.
-[[noreturn]] void end_job(MpiJob& job, const std::string& what) { job.fail("zoetrope: " + what, 1); }
+// One line for the whole job. Most failures are those of all ranks, at about the same time: the others leave rank 0 a moment
+// to come out of starting MPI and to say it.
+[[noreturn]] void end_job(MpiJob& job, const std::string& what) {
+  if (job.rank() > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  }
+  job.fail("zoetrope: " + what, 1);
+}
 
 }  // namespace
 
