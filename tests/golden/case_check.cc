@@ -232,6 +232,7 @@ class Judge {
     const double rms = distance(ours, reference).rms;
     const double own = distance(golden_.tensors.floats("logits_bf16.last"), reference).rms;
     if (!(rms <= kBf16Ratio * own)) {
+      ++result_.plain_rule_misses;
       excuse("logits.last: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", rms, own);
     }
   }
@@ -254,6 +255,7 @@ class Judge {
       const auto seen = static_cast<std::int64_t>(step == 0 ? golden_.tokens.size() : step) - 1;
       const auto flip = flips == nullptr ? std::nullopt : proven(*flips, step == 0 ? "" : "continuation.", seen);
       if (flip) {
+        ++result_.plain_rule_misses;
         excuse("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
                flip->noise);
       } else {

@@ -47,6 +47,10 @@ void check_all(Precision precision) {
       ours += result.bf16_squares;
       reference += result.reference_bf16_squares;
       ++cases;
+      if (precision == Precision::kBf16) {
+        ++test::Tally::instance().bf16_cases;
+        test::Tally::instance().bf16_cases_missed += result.plain_rule_misses > 0 ? 1 : 0;
+      }
     }
     if (precision == Precision::kFp32) {
       std::printf("  %s fp32: largest relative error %.2e (allowed 1e-4)\n", name.c_str(), worst);

@@ -76,6 +76,12 @@ int main(int argc, char** argv) {
     files += count > 0 ? 1 : 0;
   }
   std::printf("golden_test: %lld values of %zu golden files compared, %d files unread, %s\n", static_cast<long long>(values), files, unread,
-              failed == 0 && unread == 0 && values > 0 ? "all equal or within their bounds" : "FAILED");
+              failed == 0 && unread == 0 && values > 0 ? "none failed" : "FAILED");
+  const auto& tally = zoetrope::test::Tally::instance();
+  if (tally.bf16_cases_missed > 0) {
+    std::printf("golden_test: %d of %d bf16 cases miss the plain rule (last logits within 1.5 times the reference's distance, every clear token "
+                "equal); all are mixtures of experts and stand above as excused\n",
+                tally.bf16_cases_missed, tally.bf16_cases);
+  }
   return failed != 0 || unread != 0 || values == 0 ? 1 : 0;
 }

@@ -35,15 +35,21 @@ TEST(Benchmark, CeilingsComeFirstAndFractionsFollowThem) {
   EXPECT_NEAR(rows[2].bandwidth_fraction, 2e6 / rows[2].seconds / (rows[0].bytes / rows[0].seconds), 1e-9);
 }
 
+// One thread is timed on its CPU clock, which a busy machine hardly moves: no kernel is then faster than multiply-adds
+// between registers. Several threads are timed on the wall clock, where a neighbour may hold back either of the two.
 TEST(Benchmark, ProductsAndAttentionGiveFigures) {
-  ThreadPool pool(2);
-  const Compute compute{&body(best_body()), &pool, Precision::kBf16};
-  for (const auto& rows : {bench_matmul(compute, {.quick = true}), bench_attention(compute, {.quick = true})}) {
-    ASSERT_GT(rows.size(), 4u);
-    for (const BenchRow& row : rows) {
-      EXPECT_GT(row.seconds, 0.0) << row.op << " " << row.shape;
-      EXPECT_EQ(row.threads, 2);
-      EXPECT_LT(row.peak_fraction, 3.0) << row.op << " " << row.shape;
+  for (const int threads : {1, 2}) {
+    ThreadPool pool(threads);
+    const Compute compute{&body(best_body()), &pool, Precision::kBf16};
+    for (const auto& rows : {bench_matmul(compute, {.quick = true}), bench_attention(compute, {.quick = true})}) {
+      ASSERT_GT(rows.size(), 4u);
+      for (const BenchRow& row : rows) {
+        EXPECT_GT(row.seconds, 0.0) << row.op << " " << row.shape;
+        EXPECT_EQ(row.threads, threads);
+        if (threads == 1) {
+          EXPECT_LT(row.peak_fraction, 1.5) << row.op << " " << row.shape;
+        }
+      }
     }
   }
 }

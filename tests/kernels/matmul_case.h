@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <new>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -117,21 +117,20 @@ class Packed {
  public:
   Packed(const Stored& stored, PanelOrder order, int slices)
       : bytes_(packed_bytes(stored.type, order, stored.n, stored.k, slices)),
-        data_(static_cast<std::byte*>(std::aligned_alloc(64, (bytes_ + 63) / 64 * 64 + 64))),
+        memory_(static_cast<std::byte*>(std::aligned_alloc(64, (bytes_ + 63) / 64 * 64 + 64)), std::free),
+        data_(memory_.get()),
         scales_(packed_scales(stored.type, stored.n, stored.k, slices)) {
     data_[bytes_] = std::byte{0x5a};
     matrix = pack(stored.view(), order, stored.n, stored.k, slices, order == PanelOrder::kGated ? stored.n / 2 : 0, data_,
                   scales_.empty() ? nullptr : scales_.data());
   }
-  ~Packed() { std::free(data_); }
-  Packed(const Packed&) = delete;
-  Packed& operator=(const Packed&) = delete;
   bool guarded() const { return data_[bytes_] == std::byte{0x5a}; }
 
   PackedMatrix matrix;
 
  private:
   std::size_t bytes_;
+  std::unique_ptr<std::byte, void (*)(void*)> memory_;
   std::byte* data_;
   std::vector<float> scales_;
 };
