@@ -102,11 +102,11 @@ void attend(const Vision& vision, std::span<const Span> segments, std::int64_t b
   const std::size_t bytes = static_cast<std::size_t>(blocks) * vision.layout.page_bytes();
   auto* packed = reinterpret_cast<std::byte*>(block_scratch.floats(bytes / sizeof(float)));
   const std::int64_t heads = vision.layout.kv_heads;
-  // A head's tiles follow each other, so that its blocks stay in the cache.
+  // The heads of a span follow each other: they read and write neighbouring columns of the same rows.
   const auto each = [&](std::span<const Span> spans, const auto& compute) {
     const auto count = static_cast<std::int64_t>(spans.size());
     vision.compute.pool->parallel_for(count * heads, [&](std::int64_t piece, int) {
-      compute(vision, spans[static_cast<std::size_t>(piece % count)], static_cast<int>(piece / count), packed);
+      compute(vision, spans[static_cast<std::size_t>(piece / heads)], static_cast<int>(piece % heads), packed);
     });
   };
   each(key_blocks, pack_block);
