@@ -62,11 +62,10 @@ std::int32_t pages_for(const EngineSettings& settings, const KvLayout& layout, i
   return static_cast<std::int32_t>(pages);
 }
 
-template <typename T>
-T smallest_over_ranks(Communicator& world, T value) {
+std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
   for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&value, 1)), "agreeing on KV pages")) {
-    T other;
-    std::memcpy(&other, bytes.data(), sizeof(T));
+    std::int32_t other = 0;
+    std::memcpy(&other, bytes.data(), sizeof(other));
     value = std::min(value, other);
   }
   return value;

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <numeric>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
+#include "parallel/bf16_wire.h"
 
 namespace zoetrope {
 namespace {
@@ -151,75 +150,65 @@ void StepRunner::encode_own(const std::vector<Encoded>& dealt, std::vector<std::
   }
 }
 
-// Features travel to the ranks of the member that owns the sequence; in bf16 mode they hold bf16 values and travel as such.
+// Features travel to the ranks of the member that owns the sequence, as they travel everywhere (bf16_wire.h).
 void StepRunner::exchange_features(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows) {
-  const std::int64_t columns = model_.feature_columns();
-  const bool narrow = compute_.rounds();
-  const std::size_t value_bytes = narrow ? sizeof(Bf16) : sizeof(float);
-  const int size = ranks_.world->size();
-  std::vector<std::vector<std::byte>> outgoing(static_cast<std::size_t>(size)), incoming(static_cast<std::size_t>(size));
+  const bool as_bf16 = compute_.rounds();
+  const auto own = ranks_.place.rank;
+  const auto size = static_cast<std::size_t>(ranks_.world->size());
+  const auto values_of = [&](const Encoded& unit) { return unit.tokens * model_.feature_columns(); };
+  const auto bytes_of = [&](const Encoded& unit) {
+    return static_cast<std::size_t>(values_of(unit)) * (as_bf16 ? sizeof(Bf16) : sizeof(float));
+  };
   const auto goes_to = [&](const Encoded& unit, int rank) {
     return place_of(ranks_.layout, rank).member == sequences_.at(unit.id).span.first_member;
   };
-  const auto write = [&](std::vector<std::byte>& out, const std::vector<float>& values) {
-    const std::size_t at = out.size();
-    out.resize(at + values.size() * value_bytes);
-    if (!narrow) {
-      std::memcpy(out.data() + at, values.data(), values.size() * sizeof(float));
-      return;
-    }
-    auto* target = reinterpret_cast<Bf16*>(out.data() + at);
-    std::transform(values.begin(), values.end(), target, to_bf16);
-  };
+  std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
   for (std::size_t i = 0; i < dealt.size(); ++i) {
-    const auto bytes = static_cast<std::size_t>(dealt[i].tokens * columns) * value_bytes;
-    for (int rank = 0; rank < size; ++rank) {
-      if (rank != ranks_.place.rank && dealt[i].rank == ranks_.place.rank && goes_to(dealt[i], rank)) {
-        write(outgoing[static_cast<std::size_t>(rank)], rows[i]);
+    const Encoded& unit = dealt[i];
+    for (int rank = 0; rank < ranks_.world->size(); ++rank) {
+      if (rank != own && unit.rank == own && goes_to(unit, rank)) {
+        auto& out = outgoing[static_cast<std::size_t>(rank)];
+        out.resize(out.size() + bytes_of(unit));
+        to_wire(rows[i].data(), values_of(unit), as_bf16, out.data() + out.size() - bytes_of(unit));
       }
     }
-    if (dealt[i].rank != ranks_.place.rank && goes_to(dealt[i], ranks_.place.rank)) {
-      auto& from = incoming[static_cast<std::size_t>(dealt[i].rank)];
-      from.resize(from.size() + bytes);
+    if (unit.rank != own && goes_to(unit, own)) {
+      auto& in = incoming[static_cast<std::size_t>(unit.rank)];
+      in.resize(in.size() + bytes_of(unit));
     }
   }
   std::vector<SendPart> sends;
   std::vector<ReceivePart> receives;
-  for (int rank = 0; rank < size; ++rank) {
-    if (!outgoing[static_cast<std::size_t>(rank)].empty()) {
-      sends.push_back({rank, outgoing[static_cast<std::size_t>(rank)]});
+  for (std::size_t rank = 0; rank < size; ++rank) {
+    if (!outgoing[rank].empty()) {
+      sends.push_back({static_cast<int>(rank), outgoing[rank]});
     }
-    if (!incoming[static_cast<std::size_t>(rank)].empty()) {
-      receives.push_back({rank, incoming[static_cast<std::size_t>(rank)]});
+    if (!incoming[rank].empty()) {
+      receives.push_back({static_cast<int>(rank), incoming[rank]});
     }
   }
   ranks_.world->exchange(sends, receives, "visual features to their owners");
-  std::vector<std::size_t> read(static_cast<std::size_t>(size), 0);
+  std::vector<std::size_t> read(size, 0);
   for (std::size_t i = 0; i < dealt.size(); ++i) {
-    if (!goes_to(dealt[i], ranks_.place.rank)) {
+    const Encoded& unit = dealt[i];
+    if (!goes_to(unit, own)) {
       continue;
     }
-    if (dealt[i].rank != ranks_.place.rank) {
-      auto& at = read[static_cast<std::size_t>(dealt[i].rank)];
-      const std::byte* from = incoming[static_cast<std::size_t>(dealt[i].rank)].data() + at;
-      rows[i].resize(static_cast<std::size_t>(dealt[i].tokens * columns));
-      if (narrow) {
-        const auto* source = reinterpret_cast<const Bf16*>(from);
-        std::transform(source, source + rows[i].size(), rows[i].begin(), from_bf16);
-      } else {
-        std::memcpy(rows[i].data(), from, rows[i].size() * sizeof(float));
-      }
-      at += rows[i].size() * value_bytes;
+    if (unit.rank != own) {
+      const auto from = static_cast<std::size_t>(unit.rank);
+      rows[i].resize(static_cast<std::size_t>(values_of(unit)));
+      from_wire(incoming[from].data() + read[from], values_of(unit), as_bf16, rows[i].data());
+      read[from] += bytes_of(unit);
     }
-    sequences_.at(dealt[i].id).features[dealt[i].unit].rows = std::move(rows[i]);
+    sequences_.at(unit.id).features[unit.unit].rows = std::move(rows[i]);
   }
 }
 
 // Appends the rows of one chunk when its sequence lives on this member.
-bool StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own) {
+void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own) {
   Sequence& sequence = sequences_.at(chunk.id);
   if (!owns(sequence)) {
-    return false;
+    return;
   }
   check_eq(chunk.first_token, sequence.computed, "a chunk must follow what was computed before");
   for (const std::int32_t page : chunk.new_pages) {
@@ -255,7 +244,6 @@ bool StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
     inputs.logit_rows.push_back(first_row + sampled - chunk.first_token);
   }
   own.push_back(chunk);
-  return true;
 }
 
 // Rows of the chunk that hold visual features; features whose last token has been staged are given up.

@@ -47,7 +47,7 @@ class StepRunner {
   std::vector<Encoded> deal(const std::vector<EncodeUnit>& units) const;
   void encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result);
   void exchange_features(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows);
-  bool stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
+  void stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
   void stage_visual(Sequence& sequence, const Chunk& chunk, std::int64_t first_row, StepInputs& inputs);
   void draw(const std::vector<Chunk>& own, StepResult& result);
   bool owns(const Sequence& sequence) const { return sequence.span.first_member == ranks_.place.member; }

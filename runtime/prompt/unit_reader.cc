@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@ namespace zoetrope {
 struct UnitReader::State {
   // The film that is open, and the last frame read from it (a repeated last frame is not decoded again).
   std::string open_key;
+  std::vector<std::int64_t> open_frames;
   std::shared_ptr<const FrameTable> table;
   std::optional<FilmReader> film;
   std::int64_t last_frame = -1;
@@ -31,13 +33,18 @@ struct UnitReader::State {
 
   void open(const Medium& medium) {
     const std::string key = key_of(medium);
-    if (film && key == open_key) {
+    if (film && key == open_key && medium.frames == open_frames) {
       return;
     }
     film.reset();
     table = frame_table_of(medium.sources[0]);
-    film.emplace(medium.sources[0], *table, medium.resized_height, medium.resized_width, medium.rotate);
+    // Frames in rising order let the decoder leave out what nobody needs.
+    const bool rising = std::is_sorted(medium.frames.begin(), medium.frames.end());
+    film.emplace(medium.sources[0], *table,
+                 FilmReaderSettings{.height = medium.resized_height, .width = medium.resized_width, .rotate = medium.rotate,
+                                    .expected = rising ? medium.frames : std::vector<std::int64_t>{}});
     open_key = key;
+    open_frames = medium.frames;
     last_frame = -1;
   }
 
