@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -185,9 +186,8 @@ class Asker {
 
 int run_ask(const RunArguments& run, const AskArguments& ask) {
   return with_ranks(run, [&](Ranks& ranks, int threads) {
-    Progress loading("loading", "%", ranks.leader() && !ask.json);
-    Engine engine(model_folder(run), ranks, engine_settings(run, threads), [&](double part) { loading.update(100 * part, 100); });
-    loading.finish();
+    const std::unique_ptr<Engine> loaded = load_engine(run, ranks, threads, ranks.leader() && !ask.json);
+    Engine& engine = *loaded;
     if (!ranks.leader()) {
       engine.run();
       return 0;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <mutex>
 
 #include "runtime/batch/batch.h"
@@ -46,9 +47,8 @@ void print_answer(const BatchAnswer& line) {
 
 int run_batch(const RunArguments& run, const BatchArguments& batch) {
   return with_ranks(run, [&](Ranks& ranks, int threads) {
-    Progress loading("loading", "%", ranks.leader());
-    Engine engine(model_folder(run), ranks, engine_settings(run, threads), [&](double part) { loading.update(100 * part, 100); });
-    loading.finish();
+    const std::unique_ptr<Engine> loaded = load_engine(run, ranks, threads, ranks.leader());
+    Engine& engine = *loaded;
     std::mutex printing;
     CompletionContext context;
     context.model = model_folder(run).filename().string();

@@ -12,6 +12,7 @@
 
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "runtime/cli/terminal.h"
 
 namespace zoetrope {
 namespace {
@@ -91,7 +92,7 @@ std::filesystem::path model_folder(const RunArguments& run) {
   return run.model.empty() ? bundled_models() / "lantern-moe" : run.model;
 }
 
-EngineSettings engine_settings(const RunArguments& run, int threads) {
+std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int threads, bool shown) {
   EngineSettings settings;
   settings.precision = run.precision;
   settings.body = run.body;
@@ -100,7 +101,8 @@ EngineSettings engine_settings(const RunArguments& run, int threads) {
   settings.context_tokens_max = run.context_tokens;
   settings.chunk_tokens_max = run.chunk_tokens;
   settings.sequences_max = run.sequences;
-  return settings;
+  Progress loading("loading", "%", shown);
+  return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });
 }
 
 }  // namespace zoetrope

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 
 #include "parallel/ranks.h"
 #include "runtime/cli/arguments.h"
@@ -26,6 +27,7 @@ std::filesystem::path bundled_models();
 // The checkpoint to load.
 std::filesystem::path model_folder(const RunArguments& run);
 
-EngineSettings engine_settings(const RunArguments& run, int threads);
+// The engine with its checkpoint loaded; progress on standard error when `shown`. Collective.
+std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int threads, bool shown);
 
 }  // namespace zoetrope
