@@ -52,7 +52,22 @@ void for_each_length(Bytes data, int length_bytes, const F& f) {
   }
 }
 
-// avcC: from byte 5 on a count (5 bits) of 16-bit lengths with sequence sets, then a count with picture sets.
+// `count` sets behind one another from `at` on, each with its 16-bit length in front. False when one reaches beyond the end.
+template <typename F>
+bool for_each_sized_set(Bytes extradata, std::size_t& at, int count, const F& f) {
+  for (; count > 0 && at + 2 <= extradata.size(); --count) {
+    const std::size_t n = static_cast<std::size_t>(extradata[at]) << 8 | extradata[at + 1];
+    at += 2;
+    if (n > extradata.size() - at) {
+      return false;
+    }
+    f(extradata.subspan(at, n));
+    at += n;
+  }
+  return true;
+}
+
+// avcC: from byte 5 on a count (5 bits) of sequence sets, then a count of picture sets.
 template <typename F>
 void for_each_avcc_set(Bytes extradata, const F& f) {
   std::size_t at = 5;
@@ -61,33 +76,21 @@ void for_each_avcc_set(Bytes extradata, const F& f) {
       return;
     }
     const int count = extradata[at++] & mask;
-    for (int i = 0; i < count && at + 2 <= extradata.size(); ++i) {
-      const std::size_t n = static_cast<std::size_t>(extradata[at]) << 8 | extradata[at + 1];
-      at += 2;
-      if (n > extradata.size() - at) {
-        return;
-      }
-      f(extradata.subspan(at, n));
-      at += n;
+    if (!for_each_sized_set(extradata, at, count, f)) {
+      return;
     }
   }
 }
 
-// hvcC: byte 22 counts arrays of (type, 16-bit count, 16-bit lengths with sets).
+// hvcC: byte 22 counts arrays of (type, 16-bit count, sets).
 template <typename F>
 void for_each_hvcc_set(Bytes extradata, const F& f) {
   std::size_t at = 23;
   for (int array = extradata.size() > 22 ? extradata[22] : 0; array > 0 && at + 3 <= extradata.size(); --array) {
-    int count = extradata[at + 1] << 8 | extradata[at + 2];
+    const int count = extradata[at + 1] << 8 | extradata[at + 2];
     at += 3;
-    for (; count > 0 && at + 2 <= extradata.size(); --count) {
-      const std::size_t n = static_cast<std::size_t>(extradata[at]) << 8 | extradata[at + 1];
-      at += 2;
-      if (n > extradata.size() - at) {
-        return;
-      }
-      f(extradata.subspan(at, n));
-      at += n;
+    if (!for_each_sized_set(extradata, at, count, f)) {
+      return;
     }
   }
 }

@@ -18,11 +18,9 @@ void copy_columns(Rows<const float> from, Rows<float> to) {
   }
 }
 
-}  // namespace
-
-void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks, std::string_view what) {
-  check_eq(static_cast<int>(blocks.size()), group.size(), "a block of rows for every rank");
-  check_eq(all.stride, all.columns, "gathered rows are contiguous");
+// Every rank sends its own block to all and receives theirs; `block_bytes(block)` is where a block lies.
+template <typename BlockBytes>
+void exchange_blocks(Communicator& group, std::span<const Range> blocks, const BlockBytes& block_bytes, std::string_view what) {
   const Range own = blocks[static_cast<std::size_t>(group.rank())];
   std::vector<SendPart> sends;
   std::vector<ReceivePart> receives;
@@ -32,13 +30,21 @@ void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Ran
       continue;
     }
     if (own.count() > 0) {
-      sends.push_back({.peer = peer, .bytes = bytes_of(all.row(own.first), own.count() * all.columns)});
+      sends.push_back({.peer = peer, .bytes = block_bytes(own)});
     }
     if (block.count() > 0) {
-      receives.push_back({.peer = peer, .bytes = bytes_of(all.row(block.first), block.count() * all.columns)});
+      receives.push_back({.peer = peer, .bytes = block_bytes(block)});
     }
   }
   group.exchange(sends, receives, what);
+}
+
+}  // namespace
+
+void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks, std::string_view what) {
+  check_eq(static_cast<int>(blocks.size()), group.size(), "a block of rows for every rank");
+  check_eq(all.stride, all.columns, "gathered rows are contiguous");
+  exchange_blocks(group, blocks, [&](Range block) { return bytes_of(all.row(block.first), block.count() * all.columns); }, what);
 }
 
 void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks,
@@ -58,21 +64,7 @@ void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const 
   };
   const Range own = blocks[static_cast<std::size_t>(group.rank())];
   copy_columns(in_place(own), staged(own));
-  std::vector<SendPart> sends;
-  std::vector<ReceivePart> receives;
-  for (int peer = 0; peer < group.size(); ++peer) {
-    const Range block = blocks[static_cast<std::size_t>(peer)];
-    if (peer == group.rank()) {
-      continue;
-    }
-    if (own.count() > 0) {
-      sends.push_back({.peer = peer, .bytes = bytes_of(staged(own).data, all.rows * own.count())});
-    }
-    if (block.count() > 0) {
-      receives.push_back({.peer = peer, .bytes = bytes_of(staged(block).data, all.rows * block.count())});
-    }
-  }
-  group.exchange(sends, receives, what);
+  exchange_blocks(group, blocks, [&](Range block) { return bytes_of(staged(block).data, all.rows * block.count()); }, what);
   for (int peer = 0; peer < group.size(); ++peer) {
     if (peer != group.rank()) {
       const Range block = blocks[static_cast<std::size_t>(peer)];
