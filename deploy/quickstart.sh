@@ -7,7 +7,7 @@ ranks=${RANKS:-2}
 
 deploy/install-dependencies.sh
 echo "quickstart: building into build/release"
-cmake --preset release -DZOETROPE_TESTS=OFF >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target zoetrope -- --quiet
 
 out=$(mktemp -d)
