@@ -99,6 +99,7 @@ class ThreadCommunicator : public Communicator {
   Traffic traffic_;
   std::vector<Post> posts_;               // of the exchange under way
   std::vector<std::size_t> outstanding_;  // indices of receives not yet filled, in order
+  std::vector<bool> late_;                // peers whose next message has not arrived, in one pass over outstanding_
 };
 
 void ThreadCommunicator::post(std::span<const SendPart> sends) {
@@ -117,16 +118,23 @@ void ThreadCommunicator::post(std::span<const SendPart> sends) {
   }
 }
 
-// Fills every receive whose message is there; true when at least one was filled. Copies without the mutex.
+// Fills every receive whose message is there; true when at least one was filled. Copies without the mutex: messages arrive
+// meanwhile, and a receive whose sender still owes an earlier one must not take them.
 bool ThreadCommunicator::take_arrived(Lock& lock, std::span<const ReceivePart> receives, std::string_view what) {
   bool moved = false;
+  late_.assign(static_cast<std::size_t>(size()), false);
   for (std::size_t at = 0; at < outstanding_.size();) {
     const ReceivePart& part = receives[outstanding_[at]];
+    if (late_[static_cast<std::size_t>(part.peer)]) {
+      ++at;
+      continue;
+    }
     const int sender = member(part.peer);
     auto& box = job_.box(sender, endpoint_->rank);
     const auto found =
         std::find_if(box.begin(), box.end(), [this](const Post* post) { return post->group == group_.number; });
     if (found == box.end()) {
+      late_[static_cast<std::size_t>(part.peer)] = true;
       ++at;
       continue;
     }

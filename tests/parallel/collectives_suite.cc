@@ -205,6 +205,28 @@ void check_split(Communicator& comm) {
   EXPECT_EQ(all_gather(comm, first, "whole").size(), static_cast<std::size_t>(n));
 }
 
+void check_order_of_parts(Communicator& comm) {
+  constexpr std::size_t kParts = 8, kBytes = 20000;  // copying takes long enough for others to arrive meanwhile
+  const auto size = static_cast<std::size_t>(comm.size());
+  std::vector<std::byte> out(size * kParts * kBytes), in(out.size());
+  for (int round = 0; round < 200; ++round) {
+    std::vector<SendPart> sends;
+    std::vector<ReceivePart> receives;
+    for (std::size_t part = 0; part < kParts; ++part) {
+      for (std::size_t peer = 0; peer < size; ++peer) {
+        const std::size_t at = (peer * kParts + part) * kBytes;
+        std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), kBytes, static_cast<std::byte>(part + static_cast<std::size_t>(comm.rank()) * kParts));
+        sends.push_back({static_cast<int>(peer), std::span(out).subspan(at, kBytes)});
+        receives.push_back({static_cast<int>(peer), std::span(in).subspan(at, kBytes)});
+      }
+    }
+    comm.exchange(sends, receives, "parts in order");
+    for (std::size_t i = 0; i < size * kParts; ++i) {
+      EXPECT_EQ(static_cast<std::size_t>(in[i * kBytes]), i) << "part " << i % kParts << " of rank " << i / kParts << " in round " << round;
+    }
+  }
+}
+
 void check_long_exchange(Communicator& comm, std::size_t bytes) {
   const int n = comm.size();
   std::vector<Bytes> out;

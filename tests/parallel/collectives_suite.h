@@ -14,6 +14,7 @@ void check_messages(Communicator& comm);  // barrier, broadcast, gather, all_gat
 void check_gathered_rows(Communicator& comm);
 void check_tree_sums(Communicator& comm);  // size() is a power of two
 void check_split(Communicator& comm);
+void check_order_of_parts(Communicator& comm);  // several parts from each peer, who come when they come
 void check_long_exchange(Communicator& comm, std::size_t bytes);  // everybody to everybody at once, two parts each
 
 }  // namespace zoetrope

@@ -25,6 +25,10 @@ TEST_P(Collectives, Split) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_split(*ranks.world); });
 }
 
+TEST_P(Collectives, PartsBetweenTwoRanksPairUpInOrder) {
+  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_order_of_parts(*ranks.world); });
+}
+
 TEST_P(Collectives, LongExchange) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_long_exchange(*ranks.world, 100'000); });
 }
