@@ -199,9 +199,28 @@ class Walk {
         out.clear(tile_.rows);
         any = true;
       }
-      visit(page, out);
+      visit(page, next_of(page_class, i), out);
     }
     return any;
+  }
+
+  // The page behind entry i of a class: of the same class, or the first of the class that the walk comes to next.
+  const PageRef* next_of(int page_class, std::int32_t i) const {
+    const ClassedPages& classed = *tile_.classed;
+    const auto first_of = [&](int c) { return classed.first[static_cast<std::size_t>(c)]; };
+    if (i + 1 == first_of(page_class + 1)) {
+      // Classes are walked in bit-reversed order: the next one adds a bit at the top and carries downwards.
+      int bit = kPageClasses / 2;
+      for (; bit > 0 && (page_class & bit) != 0; bit /= 2) {
+        page_class -= bit;
+      }
+      page_class += bit;
+      i = first_of(page_class) - 1;
+      if (bit == 0 || i + 1 == first_of(page_class + 1)) {
+        return nullptr;
+      }
+    }
+    return &tile_.job->pages[static_cast<std::size_t>(classed.index[static_cast<std::size_t>(i + 1)])];
   }
 
   // How many tokens of the page each row sees; false where none sees any.
@@ -216,10 +235,15 @@ class Walk {
     return most > 0;
   }
 
-  void visit(const PageRef& page, const TilePartial& out) {
-    const std::byte* head = pages_.page(page.page_id) + static_cast<std::size_t>(tile_.kv_head) * layout_.head_bytes();
+  const std::byte* head_of(const PageRef& page) const {
+    return pages_.page(page.page_id) + static_cast<std::size_t>(tile_.kv_head) * layout_.head_bytes();
+  }
+
+  void visit(const PageRef& page, const PageRef* next, const TilePartial& out) {
+    const std::byte* head = head_of(page);
     body_.visit_page({.keys = head,
                       .values = head + keys_bytes(layout_),
+                      .next_keys = next == nullptr ? nullptr : head_of(*next),
                       .queries = space_.queries,
                       .visible = space_.visible,
                       .rows = tile_.rows,

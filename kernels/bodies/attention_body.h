@@ -22,6 +22,7 @@ inline constexpr int kMostTileRows = 96;  // rows of one visit
 struct PageVisit {
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
+  const std::byte* next_keys = nullptr;  // of the page that is visited next, to be fetched meanwhile; null: unknown
   const float* queries = nullptr;  // [rows] rows of kStripStride floats, as pack_query left them
   // [rows] columns each row sees, 0 .. 256: the first `visible` tokens of the page. 0: the page is not there for the
   // row. Columns beyond it never enter the row's arithmetic, not even as zeros: what they hold may be anything.

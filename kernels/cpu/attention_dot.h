@@ -36,7 +36,7 @@ struct DotProduct {
       F32x16 words[P];
       for (int p = 0; p < P; ++p) {
         words[p] = load(panel + p * next + k * kPanelLanes);
-        __builtin_prefetch(reinterpret_cast<const char*>(panel + p * next + k * kPanelLanes) + P * kPrefetchBytes);
+        fetch_ahead<P>(panel + p * next + k * kPanelLanes, block);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
@@ -69,7 +69,13 @@ struct DotProduct {
   }
   // Column j lies in a half of word j / 2. In place: what is written over was read before.
   static void keep(float* row, int column, F32x16 numbers) {
+#if defined(__AVX512BF16__)
+    // Rounds as store_bf16 does, but for denormal numbers; a probability is none.
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<std::uint16_t*>(row) + column),
+                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers.all)));
+#else
     store_bf16(reinterpret_cast<std::uint16_t*>(row) + column, numbers);
+#endif
   }
 };
 

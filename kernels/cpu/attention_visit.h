@@ -30,10 +30,17 @@ struct ProductBlock {
   float* out = nullptr;
   std::int64_t out_stride = 0;
   bool fresh = false;
+  std::int64_t ahead = 0;  // every line of the panel that is read fetches the one so many bytes further
 };
 
-// Prefetch distance in a panel: far enough for DRAM, and past the end of a panel it meets the next one.
-inline constexpr int kPrefetchBytes = 4096;
+// Two distances. Far, into the L2 cache: while keys are read the values of the page are fetched, while values are read the
+// keys of the next page; both are of one size, so each line fetches one, and a whole page is on its way before it is
+// needed. Near, into the L1 cache: the panels that are read next.
+template <int P>
+[[gnu::always_inline]] inline void fetch_ahead(const void* line, const ProductBlock& block) {
+  __builtin_prefetch(static_cast<const char*>(line) + P * block.panel_bytes);
+  __builtin_prefetch(static_cast<const char*>(line) + block.ahead, 0, 2);
+}
 
 template <int R, int P>
 [[gnu::always_inline]] inline void begin(const ProductBlock& block, F32x16 (&sums)[R][P]) {
@@ -128,7 +135,7 @@ struct SingleProduct {
       F32x16 lanes_of[P];
       for (int p = 0; p < P; ++p) {
         lanes_of[p] = load(panel + p * next + k * kPanelLanes);
-        __builtin_prefetch(reinterpret_cast<const char*>(panel + p * next + k * kPanelLanes) + P * kPrefetchBytes);
+        fetch_ahead<P>(panel + p * next + k * kPanelLanes, block);
       }
       step<R, P>(block.rows + k, lanes_of, sums);
     }
@@ -166,7 +173,7 @@ struct WidenedProduct {
       F32x16 lanes_of[P];
       for (int p = 0; p < P; ++p) {
         lanes_of[p] = floats(bit_and(bits(load(words + p * next)), odd_elements));
-        __builtin_prefetch(reinterpret_cast<const char*>(words + p * next) + P * kPrefetchBytes);
+        fetch_ahead<P>(words + p * next, block);
       }
       step<R, P>(numbers + 1, lanes_of, sums);
       opaque(words);  // read again, not kept: registers are taken
@@ -238,7 +245,7 @@ std::int64_t panel_bytes(int steps) {
 
 // strip = q k^T, not scaled. Columns beyond what a block's rows see are left out by whole panels.
 template <typename Product>
-void scores(const PageVisit& visit, const RowBlock* blocks, int count) {
+void scores(const PageVisit& visit, const RowBlock* blocks, int count, bool fetches) {
   const std::int64_t bytes = panel_bytes<Product>(visit.head_dim);
   for (int column = 0; column < kPagePositions; column += 2 * kPanelLanes) {
     for (int b = 0; b < count; ++b) {
@@ -253,7 +260,8 @@ void scores(const PageVisit& visit, const RowBlock* blocks, int count) {
                          .last = visit.head_dim,
                          .out = visit.strip + rows.first * kStripStride + column,
                          .out_stride = kStripStride,
-                         .fresh = true};
+                         .fresh = true,
+                         .ahead = b == 0 && fetches ? visit.values - visit.keys : 0};
       if (rows.rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows.rows, block);
         continue;
@@ -289,9 +297,7 @@ void soften(const PageVisit& visit, int r) {
   const F32x16 scale = broadcast(visit.scale);
   F32x16 highest = broadcast(-__builtin_inff());
   for (int j = 0; j < columns; j += kPanelLanes) {
-    const F32x16 s = mul(load(strip + j), scale);
-    store(strip + j, s);
-    highest = max(s, highest);
+    highest = max(mul(load(strip + j), scale), highest);
   }
   const float before = visit.m[r];
   const float page = maximum(highest);
@@ -300,7 +306,7 @@ void soften(const PageVisit& visit, int r) {
   const F32x16 shift = broadcast(now);
   F32x16 sums = zero();
   for (int j = 0; j < columns; j += kPanelLanes) {
-    const F32x16 probabilities = exp2(sub(load(strip + j), shift));
+    const F32x16 probabilities = exp2(sub(mul(load(strip + j), scale), shift));
     sums = add(sums, probabilities);
     Product::keep(strip, j, probabilities);
   }
@@ -317,7 +323,7 @@ void soften(const PageVisit& visit, int r) {
 
 // o += strip v: every row walks the columns it sees and no other. Rows of a block walk together as far as all see.
 template <typename Product>
-void weigh(const PageVisit& visit, const RowBlock* blocks, int count) {
+void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetches) {
   const std::int64_t bytes = panel_bytes<Product>(kPagePositions);
   const int panels = (visit.head_dim + kPanelLanes - 1) / kPanelLanes;
   const std::int64_t width = static_cast<std::int64_t>(panels) * kPanelLanes;
@@ -330,7 +336,8 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count) {
                          .last = last,
                          .out = visit.o + row * width + panel * kPanelLanes,
                          .out_stride = width,
-                         .fresh = false};
+                         .fresh = false,
+                         .ahead = row == 0 && fetches && visit.next_keys != nullptr ? visit.next_keys - visit.values : 0};
       const bool both = panel + 1 < panels;
       if (both && rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows, block);
@@ -375,11 +382,11 @@ void visit_page(const PageVisit& visit) {
     group.o += first * width;
     RowBlock blocks[kGroupRows];
     const int count = row_blocks<Product>(group, blocks);
-    scores<Product>(group, blocks, count);
+    scores<Product>(group, blocks, count, first == 0);
     for (int r = 0; r < group.rows; ++r) {
       soften<Product>(group, r);
     }
-    weigh<Product>(group, blocks, count);
+    weigh<Product>(group, blocks, count, first == 0);
   }
 }
 

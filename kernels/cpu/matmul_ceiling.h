@@ -28,6 +28,7 @@ double multiply_in_registers_of(std::int64_t rounds, bool) {
     }
   }
   F32x16 all = sums[0];
+#pragma GCC unroll 32
   for (int i = 1; i < kSums; ++i) {
     all = add(all, sums[i]);
   }
@@ -36,14 +37,22 @@ double multiply_in_registers_of(std::int64_t rounds, bool) {
   return static_cast<double>(rounds) * 8 * kSums * 16 * 2;
 }
 
+// Four streams at once: the fastest of what was tried (one to eight streams, prefetches none to 16 KiB ahead). `bytes` is a
+// multiple of 1024.
 template <int kUnused = 0>
 std::uint32_t read_memory_of(const std::byte* memory, std::int64_t bytes) {
+  constexpr int kStreams = 4;
   U32x16 digests[4] = {broadcast_bits(0), broadcast_bits(0), broadcast_bits(0), broadcast_bits(0)};
-  for (std::int64_t at = 0; at < bytes; at += 256) {
+  const std::int64_t part = bytes / kStreams;
+  for (std::int64_t at = 0; at < part; at += 256) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      __builtin_prefetch(memory + at + i * 64 + 4096);
-      digests[i] = bit_xor(digests[i], bits(load(reinterpret_cast<const float*>(memory + at + i * 64))));
+    for (int stream = 0; stream < kStreams; ++stream) {
+      const std::byte* from = memory + stream * part + at;
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        __builtin_prefetch(from + i * 64 + 4096);
+        digests[i] = bit_xor(digests[i], bits(load(reinterpret_cast<const float*>(from + i * 64))));
+      }
     }
   }
   float lanes[16];
