@@ -16,6 +16,7 @@ Ranks self_ranks() {
   ranks.place = place_of(ranks.layout, 0);
   ranks.world = self_communicator();
   ranks.tp = ranks.world->split(0, 0);
+  ranks.ring = ranks.world->split(0, 0);
   ranks.host = private_memory();
   ranks.host_name = host_name();
   return ranks;
@@ -34,6 +35,7 @@ void run_ranks(const Layout& layout, const std::function<void(Ranks&)>& body) {
     std::string why = "an error of an unknown kind";
     try {
       ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
+      ranks.ring = ranks.world->split(ranks.place.tp_index, ranks.place.member);
       ranks.host = memory_of_host(ranks.world->split(0, rank));
       body(ranks);
       return;

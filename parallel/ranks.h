@@ -17,6 +17,7 @@ struct Ranks {
   Place place;
   std::unique_ptr<Communicator> world;  // all ranks
   std::unique_ptr<Communicator> tp;     // the ranks of this member
+  std::unique_ptr<Communicator> ring;   // the ranks of all members with this tp index; rank = member
   std::unique_ptr<HostMemory> host;
   std::string host_name;
 

@@ -12,6 +12,7 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kPageTokens = 256;
+constexpr int kSpanMembersMax = 64;  // classes of pages
 
 std::int32_t pages_of(std::int64_t tokens) { return static_cast<std::int32_t>(div_ceil(tokens, kPageTokens)); }
 
@@ -26,7 +27,7 @@ struct Running {
   std::int64_t generated = 0;
   std::vector<std::int32_t> uncomputed;  // drawn tokens that the next step computes
   std::vector<std::int32_t> pages;       // block table
-  std::int32_t reserved = 0;             // pages promised and not taken yet
+  std::int32_t pages_max = 0;            // promised: the members of the span hold so many together at the end
   std::size_t next_unit = 0;
   bool cancelled = false;
   std::size_t sampled = 0;               // rows of the outstanding plan whose next token is drawn
@@ -53,53 +54,127 @@ struct Planner::State {
     return at == running.end() ? nullptr : &*at;
   }
 
-  PagePool& pool(const Running& r) { return pools[static_cast<std::size_t>(r.span.first_member)]; }
+  PagePool& pool_of(int member) { return pools[static_cast<std::size_t>(member)]; }
+  const PagePool& pool_of(int member) const { return pools[static_cast<std::size_t>(member)]; }
 
   std::int32_t sequences_of(int member) const {
     return static_cast<std::int32_t>(
-        std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.span.first_member == member; }));
+        std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.span.contains(member); }));
   }
 
-  // The member with the most free pages that has room for one more sequence and for `pages`; -1 when none has.
-  int member_for(std::int32_t pages) const {
-    int best = -1;
-    for (int member = 0; member < layout.ring; ++member) {
-      const PagePool& candidate = pools[static_cast<std::size_t>(member)];
-      if (sequences_of(member) < limits.sequences_max && candidate.free_pages() >= pages &&
-          (best < 0 || candidate.free_pages() > pools[static_cast<std::size_t>(best)].free_pages())) {
-        best = member;
+  // The widest span of this ring.
+  int members_max() const {
+    int members = 1;
+    while (members * 2 <= std::min(layout.ring, kSpanMembersMax)) {
+      members *= 2;
+    }
+    return limits.span_members > 0 ? limits.span_members : members;
+  }
+
+  // How many members a sequence is given when memory does not ask for more. Others that wait or run keep the members busy
+  // without any traffic between them.
+  int members_wanted(std::int32_t pages) const {
+    if (limits.span_members > 0) {
+      return limits.span_members;
+    }
+    int members = 1;
+    while (waiting.size() + running.size() <= 1 && members < members_max() && pages / (members * 2) >= limits.span_pages) {
+      members *= 2;
+    }
+    return members;
+  }
+
+  // Free pages of the fullest member of a span, or -1 when one has no room for another sequence or for its share.
+  std::int32_t room_of(const Span& span, std::int32_t pages) const {
+    std::int32_t room = limits.pages_per_member;
+    for (int slot = 0; slot < span.members; ++slot) {
+      const int member = span.member_at(slot);
+      if (sequences_of(member) >= limits.sequences_max || pool_of(member).free_pages() < span.pages_of(slot, pages)) {
+        return -1;
+      }
+      room = std::min(room, pool_of(member).free_pages());
+    }
+    return room;
+  }
+
+  // The span with the most room: of as many members as wanted, of more only where fewer cannot hold the pages.
+  std::optional<Span> span_for(std::int32_t pages) const {
+    for (int members = members_wanted(pages); members <= members_max(); members *= 2) {
+      std::optional<Span> best;
+      for (int first = 0; first < layout.ring; ++first) {
+        const Span span{.members = members, .first_member = first, .ring = layout.ring};
+        if (room_of(span, pages) >= 0 && (!best || room_of(span, pages) > room_of(*best, pages))) {
+          best = span;
+        }
+      }
+      if (best) {
+        return best;
       }
     }
-    return best;
+    return std::nullopt;
   }
 
   void admit(StepPlan& plan) {
     while (!waiting.empty()) {
       const std::int32_t pages = pages_of(tokens_max(waiting.front()));
-      const int member = member_for(pages);
-      if (member < 0) {
+      const std::optional<Span> span = span_for(pages);
+      if (!span) {
         return;  // strict arrival order: nobody overtakes, so a large request is never starved
       }
-      check(pools[static_cast<std::size_t>(member)].reserve(pages), "a member with room refused the pages");
+      for (int slot = 0; slot < span->members; ++slot) {
+        check(pool_of(span->member_at(slot)).reserve(static_cast<std::int32_t>(span->pages_of(slot, pages))),
+              "a member with room refused the pages");
+      }
       Running r;
       r.request = std::move(waiting.front());
       waiting.pop_front();
-      r.span = {.members = 1, .first_member = member, .ring = layout.ring};
-      r.reserved = pages;
+      r.span = *span;
+      r.pages_max = pages;
       plan.starts.push_back({r.request.id, r.span});
       running.push_back(std::move(r));
     }
   }
 
+  // Pages that were promised to a sequence on the member in `slot` and not taken yet.
+  static std::int32_t reserved(const Running& r, int slot) {
+    return static_cast<std::int32_t>(r.span.pages_of(slot, r.pages_max) - r.span.pages_of(slot, static_cast<std::int64_t>(r.pages.size())));
+  }
+
   void take_pages(Running& r, Chunk& chunk) {
     const std::int32_t needed = pages_of(chunk.first_token + chunk.tokens);
+    check(needed <= r.pages_max, "a sequence needs more pages than were reserved for it");
     while (static_cast<std::int32_t>(r.pages.size()) < needed) {
-      check(r.reserved > 0, "a sequence needs more pages than were reserved for it");
-      const std::int32_t page = pool(r).take();
-      --r.reserved;
+      const std::int32_t page = pool_of(r.span.owner(static_cast<std::int64_t>(r.pages.size()))).take();
       r.pages.push_back(page);
       chunk.new_pages.push_back(page);
     }
+  }
+
+  // Takes the rows [first, first + rows) of a sequence from the room that its members have in this step.
+  static void spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room) {
+    for (int slot = 0; slot < span.members; ++slot) {
+      auto& left = room[static_cast<std::size_t>(span.member_at(slot))];
+      left -= span.rows_of(slot, first, first + rows);
+      check(left >= 0, "rows do not fit in a step");
+    }
+  }
+
+  // The most rows from `first`, at most `wanted`, for which every member of the span has room.
+  static std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted, const std::vector<std::int64_t>& room) {
+    const auto fits = [&](std::int64_t rows) {
+      for (int slot = 0; slot < span.members; ++slot) {
+        if (span.rows_of(slot, first, first + rows) > room[static_cast<std::size_t>(span.member_at(slot))]) {
+          return false;
+        }
+      }
+      return true;
+    };
+    std::int64_t least = 0, beyond = wanted + 1;  // fits(least), not fits(beyond)
+    while (beyond - least > 1) {
+      const std::int64_t middle = least + (beyond - least) / 2;
+      (fits(middle) ? least : beyond) = middle;
+    }
+    return least;
   }
 
   void plan_units(Running& r, const Chunk& chunk, StepPlan& plan) {
@@ -130,11 +205,12 @@ struct Planner::State {
   }
 
   void remove(Running& r, FinishReason reason) {
-    PagePool& p = pool(r);
-    for (const std::int32_t page : r.pages) {
-      p.release(page);
+    for (int slot = 0; slot < r.span.members; ++slot) {
+      pool_of(r.span.member_at(slot)).unreserve(reserved(r, slot));
     }
-    p.unreserve(r.reserved);
+    for (std::size_t page = 0; page < r.pages.size(); ++page) {
+      pool_of(r.span.owner(static_cast<std::int64_t>(page))).release(r.pages[page]);
+    }
     releases.push_back(r.request.id);
     finished.push_back({r.request.id, reason});
     running.erase(running.begin() + (&r - running.data()));
@@ -145,6 +221,9 @@ Planner::Planner(Layout layout, SchedulerLimits limits) : state_(std::make_uniqu
   check(limits.pages_per_member > 0 && limits.context_tokens_max > 0, "a planner needs pages and a context");
   check(limits.chunk_tokens_max > limits.sequences_max && limits.sequences_max > 0,
         "a step must have room for every decoding row and at least one row of a prompt");
+  check(limits.span_members >= 0 && limits.span_members <= std::min(layout.ring, kSpanMembersMax) &&
+            (limits.span_members & (limits.span_members - 1)) == 0 && limits.span_pages > 0,
+        "a span is a power of two of the ring's members");
   state_->layout = layout;
   state_->limits = limits;
   state_->pools.assign(static_cast<std::size_t>(layout.ring), PagePool(limits.pages_per_member));
@@ -162,11 +241,15 @@ std::optional<std::string> Planner::refusal(const Request& request) const {
         request.prompt_tokens, request.new_tokens_max, request.prompt_tokens + request.new_tokens_max, limits.context_tokens_max);
   }
   const std::int32_t pages = pages_of(tokens_max(request));
-  if (pages > limits.pages_per_member) {
+  const std::int64_t most = std::int64_t{limits.pages_per_member} * state_->members_max();
+  if (pages > most) {
+    const int members = state_->members_max();
     return fmt::format(
-        "the request does not fit in KV memory: found {} tokens = {} pages of {}, expected at most {} pages (what one rank "
-        "holds); give more memory (--kv-memory), sample fewer frames or lower max_tokens",
-        tokens_max(request), pages, kPageTokens, limits.pages_per_member);
+        "the request does not fit in KV memory: found {} tokens = {} pages of {}, expected at most {} pages (what {}); give more "
+        "memory (--kv-memory){}, sample fewer frames or lower max_tokens",
+        tokens_max(request), pages, kPageTokens, most,
+        members == 1 ? "one rank holds" : fmt::format("{} ring members hold, {} each", members, limits.pages_per_member),
+        members < kSpanMembersMax ? " or more ranks" : "");
   }
   return std::nullopt;
 }
@@ -211,18 +294,19 @@ StepPlan Planner::plan() {
   std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max);
   for (Running& r : s.running) {
     if (r.decoding()) {
-      auto& left = room[static_cast<std::size_t>(r.span.first_member)];
       const auto rows = static_cast<std::int64_t>(r.uncomputed.size());
-      check(rows >= 1 && rows <= left, "decode rows do not fit in a step");
-      left -= rows;
+      check(rows >= 1, "a decoding sequence has a row");
+      Planner::State::spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }
   for (Running& r : s.running) {
-    auto& left = room[static_cast<std::size_t>(r.span.first_member)];
-    if (!r.decoding() && left > 0) {
-      const std::int64_t rows = std::min(left, r.request.prompt_tokens - r.computed);
-      left -= rows;
+    if (r.decoding() || r.planned > 0) {
+      continue;
+    }
+    const std::int64_t rows = Planner::State::rows_with_room(r.span, r.computed, r.request.prompt_tokens - r.computed, room);
+    if (rows > 0) {
+      Planner::State::spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }
@@ -273,10 +357,10 @@ void Planner::truncate(RequestId id, std::int64_t tokens, std::int32_t next_toke
   r->generated = tokens - r->request.prompt_tokens + 1;
   s.truncations.push_back({id, tokens});
   while (static_cast<std::int32_t>(r->pages.size()) > pages_of(tokens)) {
-    if (s.pool(*r).release(r->pages.back())) {
-      check(s.pool(*r).reserve(1), "a page that was just freed cannot be reserved");
+    PagePool& pool = s.pool_of(r->span.owner(static_cast<std::int64_t>(r->pages.size()) - 1));
+    if (pool.release(r->pages.back())) {
+      check(pool.reserve(1), "a page that was just freed cannot be reserved");
     }
-    ++r->reserved;
     r->pages.pop_back();
   }
 }
@@ -286,11 +370,13 @@ std::string Planner::invariants_broken() const {
   std::vector<std::set<std::int32_t>> owned(s.pools.size());
   std::vector<std::int32_t> reserved(s.pools.size(), 0);
   for (const Running& r : s.running) {
-    const auto member = static_cast<std::size_t>(r.span.first_member);
-    reserved[member] += r.reserved;
-    for (const std::int32_t page : r.pages) {
-      if (!owned[member].insert(page).second) {
-        return fmt::format("page {} of member {} is held twice", page, member);
+    for (int slot = 0; slot < r.span.members; ++slot) {
+      reserved[static_cast<std::size_t>(r.span.member_at(slot))] += Planner::State::reserved(r, slot);
+    }
+    for (std::size_t page = 0; page < r.pages.size(); ++page) {
+      const auto member = static_cast<std::size_t>(r.span.owner(static_cast<std::int64_t>(page)));
+      if (!owned[member].insert(r.pages[page]).second) {
+        return fmt::format("page {} of member {} is held twice", r.pages[page], member);
       }
     }
     if (static_cast<std::int64_t>(r.pages.size()) * kPageTokens < r.computed) {

@@ -22,6 +22,10 @@ struct SchedulerLimits {
   std::int32_t pages_per_member = 0;        // KV pages of each ring member
   std::int64_t chunk_tokens_max = 1024;     // rows of one member in one step, decode rows included
   std::int32_t sequences_max = 64;          // running sequences of one member
+  // A sequence is spread over more members while each would hold this many pages and nobody waits behind it; memory may
+  // ask for more members.
+  std::int32_t span_pages = 16;
+  int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
 };
 
 // What came out of a step for one sequence.
@@ -53,7 +57,7 @@ class Planner {
   std::size_t running() const;
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the
-  // member with the most free pages (lowest index on a tie). A picture or frame pair is never encoded twice.
+  // span with the most free pages (lowest first member on a tie). A picture or frame pair is never encoded twice.
   StepPlan plan();
 
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.

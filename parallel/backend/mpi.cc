@@ -446,6 +446,7 @@ Ranks MpiJob::ranks(const Layout& layout) {
   ranks.place = place_of(layout, rank());
   ranks.world = state_->world->split(0, rank());
   ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
+  ranks.ring = ranks.world->split(ranks.place.tp_index, ranks.place.member);
   ranks.host = memory_of_host(state_->host_communicator());
   ranks.host_name = host_name();
   return ranks;

@@ -28,6 +28,8 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       ->transform(CLI::AsSizeValue(false));
   app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(CLI::PositiveNumber);
   app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(CLI::Range(2, 1 << 20));
+  app->add_option("--span", run.span, "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
+      ->check(CLI::Range(1, 64));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }

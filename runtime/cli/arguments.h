@@ -24,6 +24,7 @@ struct RunArguments {
   std::int64_t kv_bytes = 0;          // per rank; 0: chosen
   std::int64_t context_tokens = 0;    // 0: the model's
   std::int64_t chunk_tokens = 1024;
+  int span = 0;
   std::int32_t sequences = 64;
   bool verbose = false;
 };

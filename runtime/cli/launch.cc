@@ -101,6 +101,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.context_tokens_max = run.context_tokens;
   settings.chunk_tokens_max = run.chunk_tokens;
   settings.sequences_max = run.sequences;
+  settings.span_members = run.span;
   Progress loading("loading", "%", shown);
   return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });
 }

@@ -145,15 +145,22 @@ void Engine::State::agree() {
 void Engine::State::load(const std::function<void(double)>& progress) {
   ranks.world->set_deadline(kExchangeDeadline);
   ranks.tp->set_deadline(kExchangeDeadline);
+  ranks.ring->set_deadline(kExchangeDeadline);
   agree();
   Model::Options options;
   options.compute = compute;
   options.progress = progress;
+  options.ring_pass = settings.ring_pass;
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = settings.context_tokens_max > 0
                                    ? std::min(settings.context_tokens_max, config.text.positions_max)
                                    : config.text.positions_max;
+  const int ring = ranks.layout.ring;
+  if (const int span = settings.span_members; span > ring || (span & (span - 1)) != 0 || span > kPageClasses) {
+    refuse(Radius::kStartup, {"--span", fmt::format("{}", span), fmt::format("a power of two, at most {} and at most the {} members of the ring", kPageClasses, ring),
+                              "lower --span or start more ranks"});
+  }
   const std::int32_t pages =
       smallest_over_ranks(*ranks.world, pages_for(settings, model->kv_layout(), model->layers(), context, ranks));
   writer.tokenizer = &tokenizer;
@@ -170,7 +177,9 @@ void Engine::State::load(const std::function<void(double)>& progress) {
       ranks.layout, SchedulerLimits{.context_tokens_max = context,
                                     .pages_per_member = pages,
                                     .chunk_tokens_max = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1),
-                                    .sequences_max = settings.sequences_max});
+                                    .sequences_max = settings.sequences_max,
+                                    .span_pages = SchedulerLimits{}.span_pages,
+                                    .span_members = settings.span_members});
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
                              {"layout", zoetrope::described(ranks.layout)},

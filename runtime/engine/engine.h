@@ -25,6 +25,8 @@ struct EngineSettings {
   std::int64_t context_tokens_max = 0;   // 0: the model's
   std::int64_t chunk_tokens_max = 1024;
   std::int32_t sequences_max = 64;
+  int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
+  RingPass ring_pass = RingPass::kFewestBytes;
 };
 
 // What a request gives back while it runs, in order, on the engine thread.

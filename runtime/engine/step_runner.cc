@@ -150,31 +150,54 @@ void StepRunner::encode_own(const std::vector<Encoded>& dealt, std::vector<std::
   }
 }
 
-// Features travel to the ranks of the member that owns the sequence, as they travel everywhere (bf16_wire.h).
+// Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
 void StepRunner::exchange_features(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows) {
   const bool as_bf16 = compute_.rounds();
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
-  const auto values_of = [&](const Encoded& unit) { return unit.tokens * model_.feature_columns(); };
-  const auto bytes_of = [&](const Encoded& unit) {
-    return static_cast<std::size_t>(values_of(unit)) * (as_bf16 ? sizeof(Bf16) : sizeof(float));
+  const std::int64_t columns = model_.feature_columns();
+  // Rows of the unit that `rank` needs, as runs of its tokens.
+  const auto runs_for = [&](const Encoded& unit, int rank) {
+    const Sequence& sequence = sequences_.at(unit.id);
+    const std::int64_t first = sequence.prompt.units[static_cast<std::size_t>(unit.unit)].first_token;
+    const int member = place_of(ranks_.layout, rank).member;
+    std::vector<Range> runs;
+    for (std::int64_t token = 0; token < unit.tokens; ++token) {
+      if (sequence.span.computes(first + token) != member) {
+        continue;
+      }
+      if (runs.empty() || runs.back().end != token) {
+        runs.push_back({token, token});
+      }
+      ++runs.back().end;
+    }
+    return runs;
   };
-  const auto goes_to = [&](const Encoded& unit, int rank) {
-    return place_of(ranks_.layout, rank).member == sequences_.at(unit.id).span.first_member;
+  const auto values_of = [&](const std::vector<Range>& runs) {
+    std::int64_t tokens = 0;
+    for (const Range& run : runs) {
+      tokens += run.count();
+    }
+    return tokens * columns;
   };
+  const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * (as_bf16 ? sizeof(Bf16) : sizeof(float)); };
   std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
   for (std::size_t i = 0; i < dealt.size(); ++i) {
     const Encoded& unit = dealt[i];
     for (int rank = 0; rank < ranks_.world->size(); ++rank) {
-      if (rank != own && unit.rank == own && goes_to(unit, rank)) {
-        auto& out = outgoing[static_cast<std::size_t>(rank)];
-        out.resize(out.size() + bytes_of(unit));
-        to_wire(rows[i].data(), values_of(unit), as_bf16, out.data() + out.size() - bytes_of(unit));
+      if (rank == own || unit.rank != own) {
+        continue;
+      }
+      auto& out = outgoing[static_cast<std::size_t>(rank)];
+      for (const Range& run : runs_for(unit, rank)) {
+        const std::int64_t values = run.count() * columns;
+        out.resize(out.size() + bytes_of(values));
+        to_wire(rows[i].data() + run.first * columns, values, as_bf16, out.data() + out.size() - bytes_of(values));
       }
     }
-    if (unit.rank != own && goes_to(unit, own)) {
+    if (unit.rank != own) {
       auto& in = incoming[static_cast<std::size_t>(unit.rank)];
-      in.resize(in.size() + bytes_of(unit));
+      in.resize(in.size() + bytes_of(values_of(runs_for(unit, own))));
     }
   }
   std::vector<SendPart> sends;
@@ -191,34 +214,47 @@ void StepRunner::exchange_features(const std::vector<Encoded>& dealt, std::vecto
   std::vector<std::size_t> read(size, 0);
   for (std::size_t i = 0; i < dealt.size(); ++i) {
     const Encoded& unit = dealt[i];
-    if (!goes_to(unit, own)) {
+    const std::vector<Range> runs = runs_for(unit, own);
+    if (runs.empty()) {
       continue;
     }
+    const std::int64_t values = values_of(runs);
+    std::vector<float>& kept = sequences_.at(unit.id).features[unit.unit].rows;
     if (unit.rank != own) {
       const auto from = static_cast<std::size_t>(unit.rank);
-      rows[i].resize(static_cast<std::size_t>(values_of(unit)));
-      from_wire(incoming[from].data() + read[from], values_of(unit), as_bf16, rows[i].data());
-      read[from] += bytes_of(unit);
+      kept.resize(static_cast<std::size_t>(values));
+      from_wire(incoming[from].data() + read[from], values, as_bf16, kept.data());
+      read[from] += bytes_of(values);
+    } else if (runs.front().count() == unit.tokens) {
+      kept = std::move(rows[i]);
+    } else {
+      for (const Range& run : runs) {
+        kept.insert(kept.end(), rows[i].begin() + run.first * columns, rows[i].begin() + run.end * columns);
+      }
     }
-    sequences_.at(unit.id).features[unit.unit].rows = std::move(rows[i]);
   }
 }
 
-// Appends the rows of one chunk when its sequence lives on this member.
+// Appends this member's rows of one chunk when it is in the span of the sequence.
 void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own) {
   Sequence& sequence = sequences_.at(chunk.id);
-  if (!owns(sequence)) {
+  if (!sequence.span.contains(ranks_.place.member)) {
     return;
   }
   check_eq(chunk.first_token, sequence.computed, "a chunk must follow what was computed before");
   for (const std::int32_t page : chunk.new_pages) {
-    cache_.open_page(page);
+    if (sequence.span.owner(static_cast<std::int64_t>(sequence.pages.size())) == ranks_.place.member) {
+      cache_.open_page(page);
+    }
     sequence.pages.push_back(page);
   }
   sequence.generated.insert(sequence.generated.end(), chunk.drawn_tokens.begin(), chunk.drawn_tokens.end());
   const auto prompt_tokens = static_cast<std::int64_t>(sequence.prompt.tokens.size());
   const auto first_row = static_cast<std::int64_t>(inputs.tokens.size());
   for (std::int64_t index = chunk.first_token; index < chunk.first_token + chunk.tokens; ++index) {
+    if (!computes(sequence, index)) {
+      continue;
+    }
     const bool drawn = index >= prompt_tokens;
     inputs.tokens.push_back(drawn ? sequence.generated[static_cast<std::size_t>(index - prompt_tokens)]
                                   : sequence.prompt.tokens[static_cast<std::size_t>(index)]);
@@ -232,8 +268,14 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
   sequence.computed = chunk.first_token + chunk.tokens;
   SequenceRows rows;
   rows.first_row = first_row;
-  rows.rows = chunk.tokens;
-  for (std::size_t page = 0; page < sequence.pages.size(); ++page) {
+  rows.rows = static_cast<std::int64_t>(inputs.tokens.size()) - first_row;
+  rows.span = sequence.span;
+  if (rows.spans()) {
+    rows.first_token = chunk.first_token;
+    rows.tokens = chunk.tokens;
+    rows.block_table = sequence.pages;
+  }
+  for (std::size_t page = 0; !rows.spans() && page < sequence.pages.size(); ++page) {
     const auto first = static_cast<std::int64_t>(page) * kPageTokens;
     rows.pages.push_back({sequence.pages[page], first, static_cast<int>(page % kPageClasses),
                           static_cast<int>(std::min<std::int64_t>(kPageTokens, sequence.computed - first))});
@@ -241,7 +283,9 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
   inputs.sequences.push_back(std::move(rows));
   stage_visual(sequence, chunk, first_row, inputs);
   for (const std::int64_t sampled : chunk.sampled) {
-    inputs.logit_rows.push_back(first_row + sampled - chunk.first_token);
+    if (computes(sequence, sampled)) {
+      inputs.logit_rows.push_back(first_row + sequence.span.rows_of(slot(sequence), chunk.first_token, sampled));
+    }
   }
   own.push_back(chunk);
 }
@@ -255,11 +299,14 @@ void StepRunner::stage_visual(Sequence& sequence, const Chunk& chunk, std::int64
     const std::int64_t from = std::max(unit.first_token, chunk.first_token);
     const std::int64_t to = std::min(unit.first_token + unit.tokens, end);
     for (std::int64_t token = from; token < to; ++token) {
-      inputs.visual_rows.push_back(first_row + token - chunk.first_token);
+      if (computes(sequence, token)) {
+        inputs.visual_rows.push_back(first_row + sequence.span.rows_of(slot(sequence), chunk.first_token, token));
+      }
     }
     if (from < to) {
+      const auto row_of = [&](std::int64_t token) { return sequence.span.rows_of(slot(sequence), unit.first_token, token) * columns; };
       const float* rows = at->second.rows.data();
-      visual_.insert(visual_.end(), rows + (from - unit.first_token) * columns, rows + (to - unit.first_token) * columns);
+      visual_.insert(visual_.end(), rows + row_of(from), rows + row_of(to));
     }
     at = unit.first_token + unit.tokens <= end ? sequence.features.erase(at) : std::next(at);
   }
@@ -271,6 +318,9 @@ void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
   for (const Chunk& chunk : own) {
     const Sequence& sequence = sequences_.at(chunk.id);
     for (const std::int64_t index : chunk.sampled) {
+      if (!computes(sequence, index)) {
+        continue;  // the member that computed the row draws
+      }
       const std::span<float> logits(logits_.data() + row++ * vocabulary, vocabulary);
       const auto drawn = static_cast<std::size_t>(
           std::max<std::int64_t>(0, index + 1 - static_cast<std::int64_t>(sequence.prompt.tokens.size())));

@@ -22,7 +22,7 @@ class StepRunner {
   StepResult run(const StepMessage& message);
 
  private:
-  // Visual features of one unit, waiting for their tokens: [tokens, feature_columns].
+  // Visual features of one unit, waiting for their tokens: [tokens that this member computes, feature_columns].
   struct Features {
     std::vector<float> rows;
   };
@@ -50,7 +50,8 @@ class StepRunner {
   void stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
   void stage_visual(Sequence& sequence, const Chunk& chunk, std::int64_t first_row, StepInputs& inputs);
   void draw(const std::vector<Chunk>& own, StepResult& result);
-  bool owns(const Sequence& sequence) const { return sequence.span.first_member == ranks_.place.member; }
+  int slot(const Sequence& sequence) const { return sequence.span.slot_of(ranks_.place.member); }
+  bool computes(const Sequence& sequence, std::int64_t index) const { return sequence.span.computes(index) == ranks_.place.member; }
 
   Model& model_;
   Ranks& ranks_;

@@ -44,7 +44,7 @@ Range entries_in(const std::vector<std::int64_t>& rows, Range own) {
 }  // namespace
 
 Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard,
-                 Ranks& ranks, const ExpertTable& experts, Compute compute, Observer observer)
+                 Ranks& ranks, const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass)
     : config_(config),
       deepstack_(deepstack),
       weights_(weights),
@@ -54,7 +54,8 @@ Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& wei
       observer_(std::move(observer)),
       rms_eps_(static_cast<float>(config.rms_eps)),
       inv_freq_(rotary_frequencies(rotary_settings(config))),
-      axes_(rotary_axes(rotary_settings(config))) {
+      axes_(rotary_axes(rotary_settings(config))),
+      ring_attention_(*ranks.ring, compute, kv_layout(), ring_pass) {
   if (config.moe()) {
     moe_.emplace(config_, compute_, ranks_, experts, observer_);
   }
@@ -83,7 +84,7 @@ void Decoder::check_inputs(const StepInputs& inputs, Rows<float> logits) const {
   std::int64_t next = 0;
   for (const SequenceRows& sequence : inputs.sequences) {
     check_eq(sequence.first_row, next, "sequences lie one after the other");
-    check(sequence.rows > 0 && !sequence.pages.empty(), "a sequence of a step has rows and pages");
+    check(sequence.spans() || (sequence.rows > 0 && !sequence.pages.empty()), "a sequence of a step has rows and pages");
     next += sequence.rows;
   }
   check_eq(next, static_cast<std::int64_t>(rows), "every row belongs to a sequence");
@@ -111,13 +112,24 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
             .cos = cos,
             .sin = sin,
             .visual = {},
-            .first_visual = 0};
+            .first_visual = 0,
+            .kept = {}};
   rotary_table(compute_, inputs.positions, inv_freq_, axes_, static_cast<float>(config_.rope.attention_factor), cos,
                sin);
   const Range visual = entries_in(inputs.visual_rows, rows.own);
   step.first_visual = visual.first;
   for (std::int64_t entry = visual.first; entry < visual.end; ++entry) {
     step.visual.push_back(inputs.visual_rows[static_cast<std::size_t>(entry)] - rows.own.first);
+  }
+  for (const SequenceRows& sequence : inputs.sequences) {
+    if (sequence.spans()) {
+      continue;
+    }
+    if (!step.kept.empty() && step.kept.back().end == sequence.first_row) {
+      step.kept.back().end += sequence.rows;
+    } else {
+      step.kept.push_back({.first = sequence.first_row, .end = sequence.first_row + sequence.rows});
+    }
   }
   return step;
 }
@@ -163,18 +175,8 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   rotate_text(compute_, k, d, step.cos, step.sin);
 
   const KvPages pages = step.cache.layer(layer);
-  append_kv(compute_, kv_layout(), pages, k, v, step.inputs.slots);
   const Rows<float> attended = activations_.attended.shaped(step.rows.rows, q.columns);
-  std::vector<AttentionJob> jobs;
-  for (const SequenceRows& sequence : step.inputs.sequences) {
-    jobs.push_back({.q = q.slice(sequence.first_row, sequence.rows),
-                    .positions = std::span(step.inputs.indices)
-                                     .subspan(static_cast<std::size_t>(sequence.first_row),
-                                              static_cast<std::size_t>(sequence.rows)),
-                    .pages = sequence.pages,
-                    .out = attended.slice(sequence.first_row, sequence.rows)});
-  }
-  attention(compute_, kv_layout(), pages, jobs);
+  attend(step, pages, q, k, v, attended);
 
   const Rows<float> partial = activations_.partial.shaped(step.rows.rows, config_.hidden);
   matmul(compute_, {.x = attended, .w = weights.o, .out = partial, .rounding = Rounding::kNone});
@@ -182,6 +184,38 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   const Rows<float> own = partial.slice(step.rows.own.first, step.rows.own.count());
   round_rows(compute_, own);
   add_rows(compute_, step.h, own);
+}
+
+// Sequences that live here whole attend at once; those that span members with the others of their spans.
+void Decoder::attend(const Step& step, KvPages pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
+  for (const Range& run : step.kept) {
+    append_kv(compute_, kv_layout(), pages, k.slice(run.first, run.count()), v.slice(run.first, run.count()),
+              std::span(step.inputs.slots).subspan(static_cast<std::size_t>(run.first), static_cast<std::size_t>(run.count())));
+  }
+  std::vector<AttentionJob> jobs;
+  std::vector<RingJob> ring_jobs;
+  for (const SequenceRows& sequence : step.inputs.sequences) {
+    const std::int64_t first = sequence.first_row, rows = sequence.rows;
+    if (sequence.spans()) {
+      ring_jobs.push_back({.span = sequence.span,
+                           .first_token = sequence.first_token,
+                           .tokens = sequence.tokens,
+                           .block_table = sequence.block_table,
+                           .q = q.slice(first, rows),
+                           .k = k.slice(first, rows),
+                           .v = v.slice(first, rows),
+                           .out = attended.slice(first, rows)});
+    } else {
+      jobs.push_back({.q = q.slice(first, rows),
+                      .positions = std::span(step.inputs.indices).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
+                      .pages = sequence.pages,
+                      .out = attended.slice(first, rows)});
+    }
+  }
+  attention(compute_, kv_layout(), pages, jobs);
+  if (!ring_jobs.empty()) {
+    ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs);
+  }
 }
 
 void Decoder::feed_forward(const TextLayerWeights& weights, int layer, Step& step) {

@@ -10,6 +10,7 @@
 #include "kernels/compute.h"
 #include "parallel/expert_exchange.h"
 #include "parallel/ranks.h"
+#include "parallel/ring_attention.h"
 #include "runtime/checkpoint/config.h"
 #include "runtime/model/activations.h"
 #include "runtime/model/feed_forward.h"
@@ -24,7 +25,7 @@ class Decoder {
  public:
   // All but `compute` outlive the decoder. `deepstack`: features beside the main ones in StepInputs::visual.
   Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard, Ranks& ranks,
-          const ExpertTable& experts, Compute compute, Observer observer);
+          const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass);
 
   KvLayout kv_layout() const;
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits);
@@ -41,6 +42,7 @@ class Decoder {
     Rows<const float> cos, sin;        // [T, D/2]
     std::vector<std::int64_t> visual;  // own rows of h that show something, ascending
     std::int64_t first_visual = 0;     // row of inputs.visual that belongs to visual[0]
+    std::vector<Range> kept;           // runs of rows whose sequences live on this member whole
   };
 
   void check_inputs(const StepInputs& inputs, Rows<float> logits) const;
@@ -49,6 +51,7 @@ class Decoder {
   // Layers [first, end) of the stage: the seam where a pipeline would be cut.
   void run_layers(Step& step, int first, int end);
   void attention_block(const TextLayerWeights& weights, int layer, Step& step);
+  void attend(const Step& step, KvPages pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended);
   void feed_forward(const TextLayerWeights& weights, int layer, Step& step);
   void add_deepstack(int layer, Step& step);
   void run_head(Step& step, Rows<float> logits);
@@ -69,6 +72,7 @@ class Decoder {
   std::vector<float> inv_freq_;     // [D/2]
   std::vector<std::uint8_t> axes_;  // [D/2]
   std::optional<MoeFeedForward> moe_;
+  RingAttention ring_attention_;
   TextActivations activations_;
 };
 

@@ -14,6 +14,7 @@
 #include "kernels/compute.h"
 #include "kernels/rotary.h"
 #include "parallel/ranks.h"
+#include "parallel/ring_attention.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/anonymous_memory.h"
 
@@ -52,7 +53,14 @@ struct VisionBatch {
 // The rows of one sequence in a step.
 struct SequenceRows {
   std::int64_t first_row = 0, rows = 0;  // in the step's rows
-  std::vector<PageRef> pages;            // all pages of the sequence, this step's rows counted as valid
+  std::vector<PageRef> pages = {};       // all pages of the sequence, this step's rows counted as valid
+  // A sequence that spans several members, on each of them: `rows` are those that Span::computes deals to it (maybe none)
+  // of tokens [first_token, first_token + tokens), `pages` is empty.
+  Span span = {};
+  std::int64_t first_token = 0, tokens = 0;
+  std::vector<std::int32_t> block_table = {};
+
+  bool spans() const { return span.members > 1; }
 };
 
 // One step of this rank's ring member; equal on all its tp ranks. Empty when the member has nothing to do (it still
@@ -61,7 +69,7 @@ struct StepInputs {
   std::vector<std::int32_t> tokens;   // [T]
   std::vector<Position> positions;    // [T] on three axes
   std::vector<std::int64_t> indices;  // [T] index inside the own sequence: the causal order
-  std::vector<KvSlot> slots;          // [T] where the new K and V rows go
+  std::vector<KvSlot> slots;          // [T] where the new K and V rows go; not read for a sequence that spans members
   std::vector<SequenceRows> sequences;
   std::vector<std::int64_t> visual_rows;  // rows whose embedding is replaced, ascending
   Rows<const float> visual;               // [visual_rows, (1 + deepstack) * H]: main, then the DeepStack features
@@ -74,6 +82,7 @@ class Model {
     Compute compute;
     Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
+    RingPass ring_pass = RingPass::kFewestBytes;    // of sequences that span members
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.

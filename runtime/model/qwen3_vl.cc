@@ -22,7 +22,7 @@ Qwen3Vl::Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard
       resident_bytes_(weights_->resident_bytes(*ranks.host)),
       vision_(config_.vision, weights_->vision, options.compute, options.observer),
       decoder_(config_.text, static_cast<int>(config_.vision.deepstack.size()), weights_->text, shard_, ranks, experts,
-               options.compute, options.observer) {}
+               options.compute, options.observer, options.ring_pass) {}
 
 int Qwen3Vl::feature_columns() const {
   return static_cast<int>((1 + static_cast<std::int64_t>(config_.vision.deepstack.size())) * config_.text.hidden);

@@ -99,6 +99,36 @@ TEST(Planner, DealsSequencesOverTheRing) {
   EXPECT_EQ(per_member, (std::map<int, int>{{0, 2}, {1, 2}, {2, 2}, {3, 2}}));
 }
 
+TEST(Planner, SpreadsALongSequenceAloneAndDealsItsRowsAndPages) {
+  SchedulerLimits bounds = limits(100, 64);
+  bounds.span_pages = 4;
+  Planner planner({.ring = 6, .tp = 1}, bounds);
+  planner.submit(request(1, 256 * 8, 10));
+  StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.starts.size(), 1U);
+  EXPECT_EQ(plan.starts[0].span, (Span{.members = 2, .first_member = 0, .ring = 6}));
+  EXPECT_EQ(plan.chunks[0].tokens, 128) << "64 rows for each of two members";
+  planner.commit({});
+  planner.submit(request(2, 256 * 8, 10));
+  plan = planner.plan();
+  ASSERT_EQ(plan.starts.size(), 1U);
+  EXPECT_EQ(plan.starts[0].span, (Span{.members = 1, .first_member = 2, .ring = 6})) << "two at once are dealt, not spread";
+  EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+TEST(Planner, SpreadsWhatOneMemberCannotHold) {
+  Planner planner({.ring = 3, .tp = 1}, limits(10));
+  planner.submit(request(1, 256, 1));
+  planner.submit(request(2, 256 * 19, 10));
+  const StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.starts.size(), 2U);
+  EXPECT_EQ(plan.starts[0].span.members, 1);
+  EXPECT_EQ(plan.starts[1].span, (Span{.members = 2, .first_member = 1, .ring = 3}));
+  const auto why = planner.refusal(request(3, 256 * 20, 10));
+  ASSERT_TRUE(why.has_value());
+  EXPECT_NE(why->find("= 21 pages of 256, expected at most 20 pages (what 2 ring members hold, 10 each)"), std::string::npos) << *why;
+}
+
 TEST(Planner, CancelledWhileWaitingAndWhileRunning) {
   Planner planner({}, limits());
   planner.submit(request(1, 100, 10));
@@ -139,12 +169,12 @@ struct Watched {
   Request request;
   std::int64_t computed = 0, generated = 0;
   std::int32_t units = 0;
-  int member = -1;
+  Span span{.ring = 0};
 };
 
 void watch(const StepPlan& plan, const SchedulerLimits& bounds, int ring, std::map<RequestId, Watched>& live) {
   for (const SequenceStart& start : plan.starts) {
-    live.at(start.id).member = start.span.first_member;
+    live.at(start.id).span = start.span;
   }
   for (const EncodeUnit& unit : plan.encode) {
     EXPECT_EQ(unit.unit, live.at(unit.id).units++);
@@ -152,11 +182,13 @@ void watch(const StepPlan& plan, const SchedulerLimits& bounds, int ring, std::m
   std::vector<std::int64_t> rows(static_cast<std::size_t>(ring), 0);
   for (const Chunk& chunk : plan.chunks) {
     Watched& w = live.at(chunk.id);
-    ASSERT_GE(w.member, 0);
+    ASSERT_EQ(w.span.ring, ring);
     EXPECT_EQ(chunk.first_token, w.computed);
     EXPECT_GE(chunk.tokens, 1);
+    for (std::int64_t token = w.computed; token < w.computed + chunk.tokens; ++token) {
+      ++rows[static_cast<std::size_t>(w.span.computes(token))];
+    }
     w.computed += chunk.tokens;
-    rows[static_cast<std::size_t>(w.member)] += chunk.tokens;
     for (std::size_t i = 0; i < w.request.units.size(); ++i) {
       if (w.request.units[i].first_token < w.computed) {
         EXPECT_LT(static_cast<std::int32_t>(i), w.units) << "a unit's tokens are computed before it is encoded";
@@ -169,10 +201,12 @@ void watch(const StepPlan& plan, const SchedulerLimits& bounds, int ring, std::m
 }
 
 TEST(Planner, RandomWorkloadsAddUp) {
-  for (unsigned seed = 1; seed <= 6; ++seed) {
+  for (unsigned seed = 1; seed <= 9; ++seed) {
     std::mt19937 random(seed);
-    const int ring = 1 + static_cast<int>(random() % 4);
-    const SchedulerLimits bounds = limits(20, 16 + random() % 300);
+    const int ring = 1 + static_cast<int>(random() % 5);
+    SchedulerLimits bounds = limits(20, 16 + random() % 300);
+    bounds.span_pages = 1 + static_cast<int>(random() % 8);
+    bounds.span_members = ring >= 4 && seed % 3 == 0 ? 4 : 0;
     Planner planner({.ring = ring, .tp = 1}, bounds);
     Planner twin({.ring = ring, .tp = 1}, bounds);
     std::map<RequestId, Watched> live;

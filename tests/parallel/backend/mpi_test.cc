@@ -25,6 +25,7 @@
 #include "tests/parallel/collectives_suite.h"
 #include "tests/parallel/expert_exchange_suite.h"
 #include "tests/parallel/host_memory_suite.h"
+#include "tests/parallel/ring_attention_suite.h"
 
 namespace {
 
@@ -113,6 +114,12 @@ TEST_F(Mpi, LargePartsTravelAsSeveralMessages) {
 TEST_F(Mpi, ExpertsEqualTheSerialReferenceAndPmpiTheClosedForm) {
   check_expert_exchange(world(), [] { return sent_to; });
 }
+
+TEST_F(Mpi, PartsBetweenTwoRanksPairUpInOrder) { check_order_of_parts(world()); }
+
+TEST_F(Mpi, RingAttentionGivesTheBitsOfOneMember) { check_ring_attention(world()); }
+
+TEST_F(Mpi, DecodesWithTrafficThatDoesNotGrow) { check_that_decode_traffic_is_flat(world()); }
 
 TEST_F(Mpi, AnAllGatherPosingAsDispatchIsCaught) {
   if (world().size() > 1) {  // alone, nothing is sent by either

@@ -132,6 +132,27 @@ TEST(Engine, OneAnswerInEveryLayout) {
   }
 }
 
+// Every sequence spread over members, whichever way the queries and pages meet.
+TEST(Engine, OneAnswerInEverySpan) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    for (const Layout layout : {Layout{2, 1}, Layout{4, 1}, Layout{2, 2}, Layout{8, 1}}) {
+      for (const RingPass pass : {RingPass::kQueries, RingPass::kPages, RingPass::kFewestBytes}) {
+        if (layout.ring > 4 && (pass != RingPass::kQueries || precision == Precision::kFp32)) {
+          continue;
+        }
+        EngineSettings how = settings(pass == RingPass::kPages ? 100 : 257, 1, precision);
+        how.span_members = layout.ring;
+        how.ring_pass = pass;
+        expect_equal(alone, over(layout, how, film_questions()), described(layout) + " spanned, pass " + std::to_string(static_cast<int>(pass)) + (precision == Precision::kBf16 ? " bf16" : " fp32"));
+      }
+    }
+  }
+  EngineSettings some = settings();
+  some.span_members = 2;
+  expect_equal(over({}, settings(), film_questions()), over({.ring = 3, .tp = 1}, some, film_questions()), "spans of 2 in a ring of 3");
+}
+
 TEST(Engine, OneAnswerInEveryChunkThreadsAndCompany) {
   const Answers whole = over({}, settings(), film_questions());
   for (const std::int64_t chunk : {16, 255, 256, 257}) {

@@ -1,0 +1,65 @@
+// Attention of sequences whose pages lie on several members of the ring (docs/one-answer.md rule 4). New K and V rows go to
+// the owners of their pages; then either the queries visit the members and partials come back (pass-Q), or the pages visit
+// the queries (pass-KV). Both make the same partials and merge them in the same tree: the same bits as one member alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/compute.h"
+#include "parallel/communicator.h"
+#include "parallel/span.h"
+
+namespace zoetrope {
+
+// The rows of one step of a sequence that spans more than one member. Every member of the span has the job, also one
+// without rows or pages; jobs of a step stand in the same order on all members.
+struct RingJob {
+  Span span;
+  std::int64_t first_token = 0, tokens = 0;   // the step computes tokens [first_token, first_token + tokens)
+  std::span<const std::int32_t> block_table;  // id of every page, valid on its owner
+  Rows<const float> q;                        // [own rows, heads * head_dim], ascending token
+  Rows<const float> k, v;                     // [own rows, kv_heads * head_dim]
+  Rows<float> out;                            // [own rows, heads * head_dim], rounded in bf16 mode
+};
+
+// What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer.
+enum class RingPass { kFewestBytes, kQueries, kPages };
+
+class RingAttention {
+ public:
+  // `ring`: the members, rank = member. All outlive the object but `compute`.
+  RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes);
+
+  // Writes the new rows into their pages and attends. Called by every member that has jobs, with the pages of one layer.
+  // `heads`: query heads of this rank.
+  void run(KvPages pages, int heads, std::span<const RingJob> jobs);
+
+  // Bytes that all members of the span together send for one layer: queries out and partials home, or pages out.
+  static std::int64_t query_bytes(const KvLayout& layout, int heads, const RingJob& job);
+  static std::int64_t page_bytes(const KvLayout& layout, const RingJob& job);
+  // New K and V rows that go to another member.
+  static std::int64_t row_bytes(const KvLayout& layout, const RingJob& job);
+
+ private:
+  struct Pending;
+  class Partials;
+  class Wire;
+
+  bool passes_pages(int heads, const RingJob& job) const;
+  void append(KvPages pages, std::span<const RingJob> jobs);
+  void attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs);
+  void attend_by_pages(KvPages pages, int heads, const RingJob& job);
+
+  Communicator& ring_;
+  Compute compute_;
+  KvLayout layout_;
+  RingPass pass_;
+  std::vector<float> rows_;                // K and V rows for own pages
+  std::vector<std::byte> own_pages_, visiting_pages_;
+  std::vector<std::vector<float>> spare_;  // memory of partials
+};
+
+}  // namespace zoetrope
