@@ -21,7 +21,6 @@ namespace {
 
 constexpr double kFp32Relative = 1e-4;
 constexpr double kBf16Ratio = 1.5;
-constexpr double kFewFlips = 4;   // a handful of tokens more or less is chance in prompts of some thirty
 constexpr double kFlipNoise = 4;  // a difference of two logits that are each off by `noise` rms: 4 is under three sigma
 
 // What one rank made of a case.
@@ -164,8 +163,8 @@ Distance distance(std::span<const float> ours, std::span<const float> reference)
 
 class Judge {
  public:
-  Judge(const GoldenCase& golden, Precision precision, CaseResult& result)
-      : golden_(golden), precision_(precision), result_(result) {}
+  Judge(const GoldenCase& golden, Precision precision, bool mixture, CaseResult& result)
+      : golden_(golden), precision_(precision), mixture_(mixture), result_(result) {}
 
   // `ours` against the tensor `name`, within what the precision allows.
   void compare(const std::string& name, std::span<const float> ours) {
@@ -190,50 +189,22 @@ class Judge {
     }
   }
 
-  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows, and of a mixture of experts the
-  // rows that were sent elsewhere.
+  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows. Of a mixture of experts they and
+  // the tokens that were sent elsewhere are only summed up here, for all cases of a checkpoint together.
   void compare_prompt(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary,
                       const RoutingFlips* flips) {
-    const std::size_t rows = golden_.tokens.size();
+    const auto rows = static_cast<double>(golden_.tokens.size());
     const double allowed = golden_.bf16_noise.at("all_prompt_logits").rms;
-    double kept_squares = 0;
-    std::size_t kept = 0;
-    for (std::size_t row = 0; row < rows; ++row) {
-      const Distance d =
-          distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary));
-      result_.bf16_squares += d.rms * d.rms;
-      if (flips == nullptr || !proven(*flips, "", static_cast<std::int64_t>(row))) {
-        kept_squares += d.rms * d.rms;
-        ++kept;
-      }
-    }
-    result_.reference_bf16_squares += static_cast<double>(rows) * allowed * allowed;
+    const double rms = distance(logits, fp32).rms;
+    check_eq(logits.size(), golden_.tokens.size() * vocabulary, "logits of every prompt row");
+    result_.bf16_squares += rows * rms * rms;
+    result_.reference_bf16_squares += rows * allowed * allowed;
     result_.values_compared += static_cast<std::int64_t>(logits.size());
-    const double rms = std::sqrt(kept_squares / static_cast<double>(std::max<std::size_t>(1, kept)));
-    if (!(rms <= kBf16Ratio * allowed)) {
-      fail("logits of {} prompt rows: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", kept, rms, allowed);
-    }
     if (flips != nullptr) {
-      const std::int64_t ours = flips->prompt_flips();
-      if (static_cast<double>(ours) > kBf16Ratio * static_cast<double>(golden_.bf16_flips) + kFewFlips) {
-        fail("{} prompt tokens sent to other experts than in fp32, the reference's bf16 sends {}", ours,
-             golden_.bf16_flips);
-      }
-      if (kept < rows) {
-        excuse("{} of {} prompt rows are sent to other experts (layers summed: {}, the reference's bf16 {})",
-               rows - kept, rows, ours, golden_.bf16_flips);
-      }
-    }
-  }
-
-  // One row of a mixture of experts, judged by compare_prompt().
-  void note_last(std::span<const float> ours) {
-    const std::vector<float> reference = golden_.tensors.floats("logits.last");
-    const double rms = distance(ours, reference).rms;
-    const double own = distance(golden_.tensors.floats("logits_bf16.last"), reference).rms;
-    if (!(rms <= kBf16Ratio * own)) {
-      ++result_.plain_rule_misses;
-      excuse("logits.last: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", rms, own);
+      result_.flips += flips->prompt_flips();
+      result_.reference_flips += golden_.bf16_flips;
+    } else if (!(rms <= kBf16Ratio * allowed)) {
+      fail("logits of all prompt rows: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", rms, allowed);
     }
   }
 
@@ -255,9 +226,8 @@ class Judge {
       const auto seen = static_cast<std::int64_t>(step == 0 ? golden_.tokens.size() : step) - 1;
       const auto flip = flips == nullptr ? std::nullopt : proven(*flips, step == 0 ? "" : "continuation.", seen);
       if (flip) {
-        ++result_.plain_rule_misses;
-        excuse("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
-               flip->noise);
+        by_chance("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
+                  flip->noise);
       } else {
         fail("{}", miss);
       }
@@ -296,8 +266,14 @@ class Judge {
       result_.largest_bf16_ratio = std::max(result_.largest_bf16_ratio, d.rms / allowed);
     }
     if (!d.finite || d.rms > kBf16Ratio * allowed) {
-      fail("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})", name, d.rms, allowed,
-           d.rms / allowed);
+      const std::string miss = fmt::format("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})",
+                                           name, d.rms, allowed, d.rms / allowed);
+      // What comes before the first router is no draw of chance.
+      if (d.finite && mixture_ && !name.starts_with("vision.") && name != "hidden.embed") {
+        by_chance("{}", miss);
+      } else {
+        fail("{}", miss);
+      }
     }
   }
 
@@ -307,12 +283,13 @@ class Judge {
   }
 
   template <typename... Args>
-  void excuse(fmt::format_string<Args...> format, Args&&... args) {
-    result_.excused.push_back(fmt::format(format, std::forward<Args>(args)...));
+  void by_chance(fmt::format_string<Args...> format, Args&&... args) {
+    result_.misses.push_back(fmt::format(format, std::forward<Args>(args)...));
   }
 
   const GoldenCase& golden_;
   Precision precision_;
+  bool mixture_;  // of experts
   CaseResult& result_;
 };
 
@@ -332,7 +309,7 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
   });
 
   CaseResult result;
-  Judge judge(golden, precision, result);
+  Judge judge(golden, precision, opened.config().text.moe(), result);
   const auto vocabulary = static_cast<std::size_t>(opened.config().text.vocabulary);
   const Run& first = runs[static_cast<std::size_t>(rank_of(layout, layout.ring - 1, 0))];
   for (const std::string& name : golden.tensors.names()) {
@@ -353,11 +330,7 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
     }
     judge.compare_prompt(first.prompt_logits, fp32.prompt_logits, vocabulary, flips ? &*flips : nullptr);
   }
-  if (flips) {
-    judge.note_last(last);
-  } else {
-    judge.compare("logits.last", last);
-  }
+  judge.compare("logits.last", last);
   if (golden.tensors.has("logits.all")) {
     judge.compare("logits.all", first.prompt_logits);
   }

@@ -28,20 +28,25 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return out;
 }
 
+// The reference against itself with another order of summation: up to 12 of 38 mixture cases miss the rule.
+constexpr double kMissedShare = 12.0 / 38;
+// Over all cases of a checkpoint chance evens out: distances from fp32 and tokens sent elsewhere are those of the reference.
+constexpr double kPooledRatio = 1.25;
+
 void check_all(Precision precision) {
   const fs::path goldens = test::golden_folder();
-  int cases = 0;
+  int cases = 0, mixtures = 0, missed = 0;
   for (const fs::path& checkpoint : folders_in(goldens / "cases")) {
     const std::string name = checkpoint.filename();
-    double worst = 0, ours = 0, reference = 0;
+    double worst = 0, ours = 0, reference = 0, flips = 0, reference_flips = 0;
     for (const fs::path& folder : folders_in(checkpoint)) {
       const test::CaseResult result = test::check_case(goldens, name, folder.filename(), precision, {});
       EXPECT_GT(result.values_compared, 0) << folder;
       for (const std::string& failure : result.failures) {
         ADD_FAILURE() << name << '/' << folder.filename().string() << ": " << failure;
       }
-      for (const std::string& excused : result.excused) {
-        std::printf("  %s/%s: excused: %s\n", name.c_str(), folder.filename().c_str(), excused.c_str());
+      for (const std::string& miss : result.misses) {
+        std::printf("  %s/%s misses the rule: %s\n", name.c_str(), folder.filename().c_str(), miss.c_str());
       }
       worst = std::max(worst, precision == Precision::kFp32 ? result.largest_fp32_error : result.largest_bf16_ratio);
       ours += result.bf16_squares;
@@ -49,7 +54,11 @@ void check_all(Precision precision) {
       ++cases;
       if (precision == Precision::kBf16) {
         ++test::Tally::instance().bf16_cases;
-        test::Tally::instance().bf16_cases_missed += result.plain_rule_misses > 0 ? 1 : 0;
+        test::Tally::instance().bf16_cases_missed += result.misses.empty() ? 0 : 1;
+        mixtures += result.reference_flips > 0 || result.flips > 0 ? 1 : 0;
+        missed += result.misses.empty() ? 0 : 1;
+        flips += static_cast<double>(result.flips);
+        reference_flips += static_cast<double>(result.reference_flips);
       }
     }
     if (precision == Precision::kFp32) {
@@ -57,8 +66,14 @@ void check_all(Precision precision) {
     } else {
       std::printf("  %s bf16: largest ratio of one tensor %.3f; all logits together %.3f of the reference's own distance\n", name.c_str(), worst,
                   reference > 0 ? std::sqrt(ours / reference) : 0.0);
+      EXPECT_LE(std::sqrt(ours), kPooledRatio * std::sqrt(reference)) << name << ": logits of all prompt rows";
+      if (reference_flips > 0) {
+        std::printf("  %s bf16: %.0f tokens sent to other experts than in fp32, the reference's bf16 sends %.0f\n", name.c_str(), flips, reference_flips);
+        EXPECT_LE(flips, kPooledRatio * reference_flips) << name << ": tokens sent to other experts";
+      }
     }
   }
+  EXPECT_LE(missed, kMissedShare * mixtures) << "cases that miss the rule, of " << mixtures << " mixtures of experts";
   EXPECT_GT(cases, 0) << "no cases in " << goldens;
 }
 

@@ -18,7 +18,7 @@ struct Tally {
   std::mutex mutex;
   std::map<std::filesystem::path, std::int64_t> values;  // by canonical path
   int bf16_cases = 0;         // cases compared in bf16
-  int bf16_cases_missed = 0;  // those of them that miss the plain bf16 rule (case_check.h) and are excused
+  int bf16_cases_missed = 0;  // those of them that miss the plain bf16 rule (case_check.h)
 
   static Tally& instance() {
     static Tally tally;
