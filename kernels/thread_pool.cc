@@ -48,6 +48,9 @@ void set_fp_environment() {
   _mm_setcsr((_mm_getcsr() & ~kRoundingMode) | kFlushToZero | kDenormalsAreZero);
 }
 
+FpEnvironment::FpEnvironment() : before_(_mm_getcsr()) { set_fp_environment(); }
+FpEnvironment::~FpEnvironment() { _mm_setcsr(before_); }
+
 bool fp_environment_is_set() {
   return (_mm_getcsr() & (kRoundingMode | kFlushToZero | kDenormalsAreZero)) == (kFlushToZero | kDenormalsAreZero);
 }

@@ -42,4 +42,17 @@ class ThreadPool {
 void set_fp_environment();
 bool fp_environment_is_set();
 
+// The environment of rule 0 while it lives, then the one before: for a thread that also does other things, or starts
+// threads that do (they inherit it: a denormal number in a request's JSON would read as 0).
+class FpEnvironment {
+ public:
+  FpEnvironment();
+  ~FpEnvironment();
+  FpEnvironment(const FpEnvironment&) = delete;
+  FpEnvironment& operator=(const FpEnvironment&) = delete;
+
+ private:
+  unsigned before_;
+};
+
 }  // namespace zoetrope

@@ -16,10 +16,9 @@ class ControlChannel {
 
   // Leader (rank 0): shares a message with all ranks. Followers: receive it. Messages are numbered from 0; a gap, a
   // wrong checksum or a foreign version is an Error(kCluster) naming both numbers.
-  // The wait of a follower is bounded by the deadline; an idle leader sends empty messages (beat()) to stay alive.
+  // The wait of a follower is bounded by the deadline; an idle leader sends something within it (the engine: a plan without work).
   void send(std::span<const std::byte> message);
   std::vector<std::byte> receive();
-  void beat() { send({}); }
 
   // What followers answer: the leader gets every rank's bytes in rank order.
   std::vector<std::vector<std::byte>> collect(std::span<const std::byte> bytes);

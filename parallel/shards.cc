@@ -32,12 +32,14 @@ Range own_slices(const std::string& matrix, int slices, int tp, int tp_index) {
 
 void check_sizes(const TextSizes& sizes) {
   if (sizes.kv_heads <= 0 || sizes.query_heads <= 0 || sizes.head_dim <= 0 || sizes.vocabulary <= 0 ||
-      sizes.dense_intermediate < 0 || sizes.dense_unit <= 0) {
+      sizes.dense_intermediate < 0 || sizes.attention_slices <= 0 || sizes.dense_slices <= 0 ||
+      sizes.query_heads % sizes.attention_slices != 0 || sizes.dense_intermediate % sizes.dense_slices != 0) {
     refuse(Radius::kStartup,
            {"text sizes",
-            fmt::format("{} query heads, {} KV heads, head_dim {}, dense intermediate {}, vocabulary {}",
-                        sizes.query_heads, sizes.kv_heads, sizes.head_dim, sizes.dense_intermediate, sizes.vocabulary),
-            "positive sizes", "correct config.json"});
+            fmt::format("{} query heads in {} slices, {} KV heads, head_dim {}, dense intermediate {} in {} slices, vocabulary {}",
+                        sizes.query_heads, sizes.attention_slices, sizes.kv_heads, sizes.head_dim,
+                        sizes.dense_intermediate, sizes.dense_slices, sizes.vocabulary),
+            "positive sizes and whole slices", "correct config.json"});
   }
   if (sizes.query_heads % sizes.kv_heads != 0) {
     refuse(Radius::kStartup, {"text attention",
@@ -61,20 +63,6 @@ Range own_kv_heads(const TextSizes& sizes, const Range& query, int tp) {
 
 }  // namespace
 
-int canonical_slices(std::int64_t k, std::int64_t unit) {
-  check(unit > 0, "a unit is positive");
-  if (k <= 0 || k % unit != 0) {
-    refuse(Radius::kStartup,
-           {"input dimension of a matrix that tp may cut", fmt::format("{} / {} leaves {}", k, unit, k % unit),
-            fmt::format("a multiple of {}", unit), "use a checkpoint of whole heads and blocks"});
-  }
-  int slices = kCanonicalSlicesMax;
-  while ((k / unit) % slices != 0) {
-    slices /= 2;
-  }
-  return slices;
-}
-
 Range canonical_slice(std::int64_t k, int slices, int slice) {
   check(slice >= 0 && slice < slices, "a slice is one of its matrix");
   const std::int64_t each = div_exact<std::int64_t>(k, slices);
@@ -95,7 +83,7 @@ TpShards text_shards(const TextSizes& sizes, int tp, int tp_index) {
   shards.tp_index = tp_index;
 
   const std::int64_t attention_k = sizes.query_heads * sizes.head_dim;
-  shards.attention_slices = canonical_slices(attention_k, sizes.head_dim);
+  shards.attention_slices = sizes.attention_slices;
   shards.own_attention_slices = own_slices(fmt::format("o_proj of the text layers (k = {} = {} heads of {})",
                                                        attention_k, sizes.query_heads, sizes.head_dim),
                                            shards.attention_slices, tp, tp_index);
@@ -105,9 +93,9 @@ TpShards text_shards(const TextSizes& sizes, int tp, int tp_index) {
 
   if (sizes.dense_intermediate > 0) {
     const std::int64_t k = sizes.dense_intermediate;
-    shards.dense_slices = canonical_slices(k, sizes.dense_unit);
+    shards.dense_slices = sizes.dense_slices;
     shards.own_dense_slices =
-        own_slices(fmt::format("down_proj of the text layers (k = {} in units of {})", k, sizes.dense_unit),
+        own_slices(fmt::format("down_proj of the text layers (k = {})", k),
                    shards.dense_slices, tp, tp_index);
     shards.dense_columns = {
         .first = canonical_slice(k, shards.dense_slices, static_cast<int>(shards.own_dense_slices.first)).first,

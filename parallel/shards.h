@@ -8,13 +8,7 @@
 
 namespace zoetrope {
 
-constexpr int kCanonicalSlicesMax = 8;
 constexpr int kVocabularySlices = 16;
-
-// S of a matrix whose input dimension k a layout may cut: the largest power of two <= 8 that divides k / unit.
-// unit: head_dim for the attention output; 128 for FP8 weights, 2 otherwise, for the dense down projection.
-// Error(kStartup) when `unit` does not divide k.
-int canonical_slices(std::int64_t k, std::int64_t unit);
 
 // The part of k that canonical slice `slice` of `slices` covers.
 Range canonical_slice(std::int64_t k, int slices, int slice);
@@ -27,8 +21,9 @@ struct TextSizes {
   std::int64_t query_heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  int attention_slices = 1;             // S of o_proj: canonical_slices of runtime/checkpoint/legal_layouts.h
   std::int64_t dense_intermediate = 0;  // 0: every layer is a mixture of experts
-  std::int64_t dense_unit = 2;          // 128 for FP8 weights
+  int dense_slices = 1;                 // S of the dense down_proj
   std::int64_t vocabulary = 0;
 };
 

@@ -43,9 +43,9 @@ std::optional<Obstacle> obstacle(const ModelConfig& config, int tp) {
     return Obstacle{fmt::format("{} key-value heads for {} ranks", config.text.kv_heads, tp),
                     "a tp that divides the key-value heads, or is a multiple of them"};
   }
-  if (kVocabularySlices % tp != 0) {
-    return Obstacle{fmt::format("{} (vocabulary slices) % {} (tp) = {}", kVocabularySlices, tp, kVocabularySlices % tp),
-                    fmt::format("a tp that divides {}", kVocabularySlices)};
+  if (kHeadSlices % tp != 0) {
+    return Obstacle{fmt::format("{} (vocabulary slices) % {} (tp) = {}", kHeadSlices, tp, kHeadSlices % tp),
+                    fmt::format("a tp that divides {}", kHeadSlices)};
   }
   return std::nullopt;
 }

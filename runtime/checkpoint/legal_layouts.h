@@ -13,7 +13,7 @@ namespace zoetrope {
 
 constexpr int kSlicesMax = 8;          // of a matrix whose inputs tensor parallelism cuts
 constexpr int kExpertSlicesMax = 2;    // of an expert's down projection
-constexpr int kVocabularySlices = 16;  // of the head's rows
+constexpr int kHeadSlices = 16;  // of the head's rows
 constexpr int kTpMax = 64;             // largest size that is tried
 
 // S: the largest power of two <= slices_max that divides k / unit. 1 when `unit` does not divide k.

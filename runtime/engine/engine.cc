@@ -117,7 +117,6 @@ struct Engine::State {
         chat_template(ChatTemplate::load(folder)),
         control(*ranks_.world) {
     compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
-    set_fp_environment();
   }
 
   void agree();
@@ -318,8 +317,9 @@ void Engine::State::follow() {
 }
 
 Engine::Engine(const std::filesystem::path& checkpoint, Ranks& ranks, const EngineSettings& settings,
-               std::function<void(double)> load_progress)
-    : state_(std::make_unique<State>(checkpoint, ranks, settings)) {
+               std::function<void(double)> load_progress) {
+  const FpEnvironment environment;
+  state_ = std::make_unique<State>(checkpoint, ranks, settings);
   state_->load(load_progress);
 }
 
@@ -362,6 +362,7 @@ void Engine::finish() {
 }
 
 void Engine::run() {
+  const FpEnvironment environment;
   if (state_->ranks.leader()) {
     state_->lead();
   } else {

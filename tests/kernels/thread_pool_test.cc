@@ -33,6 +33,19 @@ TEST(ThreadPool, RunsEveryPieceOnce) {
   }
 }
 
+TEST(FpEnvironment, IsGoneWithItsScope) {
+  std::thread([] {  // a thread whose environment nobody has touched
+    const unsigned before = _mm_getcsr();
+    {
+      const FpEnvironment environment;
+      EXPECT_TRUE(fp_environment_is_set());
+      ThreadPool pool(2);
+      pool.parallel_for(2, [](std::int64_t, int) {});
+    }
+    EXPECT_EQ(_mm_getcsr() & 0xffc0U, before & 0xffc0U);  // but for the flags of what happened
+  }).join();
+}
+
 // Plain memory written by members is visible to the caller after the job, and the next job sees what the caller wrote.
 TEST(ThreadPool, OrdersMemoryBetweenJobs) {
   ThreadPool pool(4);

@@ -132,6 +132,18 @@ TEST(Engine, OneAnswerInEveryLayout) {
   }
 }
 
+// Threads that the caller starts beside the engine inherit its environment: a denormal number stays one there.
+TEST(Engine, LeavesTheCallersArithmeticAsItWas) {
+  std::thread([] {
+    Ranks ranks = self_ranks();
+    Engine engine(models() / "lantern-moe", ranks, settings(), {});
+    const volatile double denormal = 0x1p-1060;
+    EXPECT_NE(denormal * 2, 0.0);
+    EXPECT_EQ(ask_all(engine, {{"talk", film_questions().at("talk")}}).at("talk").error, "");
+    EXPECT_NE(denormal * 2, 0.0);
+  }).join();
+}
+
 // Every sequence spread over members, whichever way the queries and pages meet.
 TEST(Engine, OneAnswerInEverySpan) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
