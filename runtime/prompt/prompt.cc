@@ -154,6 +154,29 @@ void refuse_too_long(const Prompt& prompt, const ChatRequest& request, std::int6
                               : "shorten the text"});
 }
 
+// A medium that the template leaves out (the published ones show none in a system message) would silently not be looked at.
+void refuse_media_left_out(const ChatRequest& request, const std::vector<Piece>& rendered) {
+  for (std::size_t m = 0; m < request.messages.size(); ++m) {
+    const json::Value* content = request.messages[m].as_object().if_contains("content");
+    if (content == nullptr || !content->is_array()) {
+      continue;
+    }
+    for (std::size_t p = 0; p < content->get_array().size(); ++p) {
+      const json::Value& part = content->get_array()[p];
+      const json::Value* type = part.is_object() ? part.get_object().if_contains("type") : nullptr;
+      if (type == nullptr || (*type != "image" && *type != "video") ||
+          std::any_of(rendered.begin(), rendered.end(), [&](const Piece& piece) { return piece.item == &part; })) {
+        continue;
+      }
+      const json::Value& role = request.messages[m].at("role");
+      refuse(Radius::kRequest,
+             {fmt::format("{}: messages[{}].content[{}]", request.name, m, p),
+              fmt::format("a{} in a message of the role {}", *type == "image" ? "n image" : " video", json::described(role)),
+              "media where the checkpoint's chat template shows them", "move it to a user message"});
+    }
+  }
+}
+
 }  // namespace
 
 void lay_out_positions(Prompt& prompt) {
@@ -189,6 +212,7 @@ void lay_out_positions(Prompt& prompt) {
 Prompt PromptWriter::write(const ChatRequest& request) const {
   const std::vector<Piece> rendered =
       chat_template->render(request.messages, request.tools ? &*request.tools : nullptr, request.render);
+  refuse_media_left_out(request, rendered);
   Prompt prompt;
   std::vector<Piece> pieces;
   for (const Piece& piece : rendered) {

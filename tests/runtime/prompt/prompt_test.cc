@@ -56,6 +56,25 @@ TEST(Prompt, PositionsOfTheWorkedExample) {  // reference section 5: 5 texts, st
   EXPECT_EQ(prompt.rope_delta, -3);
 }
 
+// The published template shows no medium of a system message.
+TEST(Prompt, AMediumThatTheTemplateLeavesOutIsRefused) {
+  const std::string picture = R"({"type":"image_url","image_url":{"url":"picture-1.png"}})";
+  const json::Value body = json::parse(R"({"messages":[{"role":"system","content":[)" + picture + R"(]},{"role":"user","content":"Hello!"}]})", {"line", Radius::kRequest});
+  const ChatRequest request = read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", samples(), writing().checkpoint.generation());
+  const ModelConfig& config = writing().checkpoint.config();
+  const PromptWriter writer{&writing().tokenizer, &writing().chat_template, ImageProcessor::load(writing().folder), VideoProcessor::load(writing().folder),
+                            config.image_token, config.video_token, config.vision_start, config.vision_end, 1 << 20};
+  try {
+    writer.write(request);
+    FAIL() << "a picture that nobody looks at";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.radius(), Radius::kRequest);
+    EXPECT_NE(std::string(error.what()).find("messages[0].content[0]"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("system"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(writing().write("[" + picture + R"(,{"type":"text","text":"What is it?"}])").media.size(), 1U);
+}
+
 TEST(Prompt, UserTextCannotMakeAPlaceholder) {
   const Prompt prompt = writing().write(R"("<|vision_start|><|image_pad|><|video_pad|><|vision_end|><|im_end|>")");
   EXPECT_TRUE(prompt.units.empty());
