@@ -4,7 +4,7 @@
     slice.py PROGRAM FOLDER [--chunk 2048] [--reps 5] [--threads 1]
 
 Makes slices of 2 and 4 layers in FOLDER (about 11 GB) if they are not there. The time of a layer is (t(4 layers) - t(2 layers)) / 2, medians
-of repetitions, the two slices in turn. Prefill is held against the same products in `bench kernels` of the same minute, decode against
+of repetitions, the two slices in turn, on the CPU clock of one thread or the wall clock of several. Prefill is held against the same products in `bench kernels` of the same minute, decode against
 the bandwidth of reading memory in order."""
 import argparse
 import json
@@ -44,7 +44,7 @@ def seconds_per_layer(program, folder, test, tokens, chunk, reps, threads):
     for _ in range(reps):
         for layers in LAYERS:
             words = ["--model", folder / f"30B-A3B-{layers}", "--threads", threads, "--test", test, "--tokens", tokens, "--reps", 1, "--chunk", chunk, "--json"]
-            times[layers] += json.loads(bench(program, *words).splitlines()[-1])["wall"]
+            times[layers] += json.loads(bench(program, *words).splitlines()[-1])["cpu" if threads == 1 else "wall"]
     middle = {layers: statistics.median(values) for layers, values in times.items()}
     print(f"{test}: t(2 layers) {middle[2]:.4f} s, t(4 layers) {middle[4]:.4f} s for {tokens} tokens")
     return (middle[4] - middle[2]) / 2
