@@ -1,5 +1,5 @@
-// bf16 attention by dot products of pairs, for CPUs with VDPBF16PS. A row's numbers are kept as words of two bf16, so that
-// one word of a row serves two steps.
+// bf16 attention by dot products of pairs, for CPUs with VDPBF16PS. A row's numbers are kept as words of two bf16, so
+// that one word of a row serves two steps.
 #pragma once
 
 #include "kernels/cpu/attention_visit.h"
@@ -7,8 +7,8 @@
 namespace zoetrope {
 inline namespace ZOETROPE_ISA {
 
-// sum += odd elements' product, then even elements' product: the definition of VDPBF16PS, and one instruction where there
-// is one.
+// sum += odd elements' product, then even elements' product: the definition of VDPBF16PS, and one instruction where
+// there is one.
 [[gnu::always_inline]] inline void accumulate_pairs(F32x16& sum, F32x16 words, F32x16 pairs) {
 #if defined(__AVX512BF16__)
   asm("vdpbf16ps %2, %1, %0" : "+v"(sum.all) : "v"(pairs.all), "v"(words.all));
@@ -36,7 +36,7 @@ struct DotProduct {
       F32x16 words[P];
       for (int p = 0; p < P; ++p) {
         words[p] = load(panel + p * next + k * kPanelLanes);
-        fetch_ahead<P>(panel + p * next + k * kPanelLanes, block);
+        fetch_ahead<P>(panel + p * next + k * kPanelLanes, p, block);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
@@ -79,5 +79,5 @@ struct DotProduct {
   }
 };
 
-}  // inline namespace ZOETROPE_ISA
+}  // namespace ZOETROPE_ISA
 }  // namespace zoetrope

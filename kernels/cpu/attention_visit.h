@@ -30,16 +30,17 @@ struct ProductBlock {
   float* out = nullptr;
   std::int64_t out_stride = 0;
   bool fresh = false;
-  std::int64_t ahead = 0;  // every line of the panel that is read fetches the one so many bytes further
+  std::int64_t ahead[2] = {
+      0, 0};  // every line of the first, second panel that is read fetches the one so many bytes further
 };
 
-// Two distances. Far, into the L2 cache: while keys are read the values of the page are fetched, while values are read the
-// keys of the next page; both are of one size, so each line fetches one, and a whole page is on its way before it is
-// needed. Near, into the L1 cache: the panels that are read next.
+// Two distances. Far, into the L2 cache: while keys are read the values of the page are fetched, while values are read
+// the keys of the next page; both are of one size, so each line fetches one, and a whole page is on its way before it
+// is needed. Near, into the L1 cache: the panels that are read next.
 template <int P>
-[[gnu::always_inline]] inline void fetch_ahead(const void* line, const ProductBlock& block) {
+[[gnu::always_inline]] inline void fetch_ahead(const void* line, int panel, const ProductBlock& block) {
   __builtin_prefetch(static_cast<const char*>(line) + P * block.panel_bytes);
-  __builtin_prefetch(static_cast<const char*>(line) + block.ahead, 0, 2);
+  __builtin_prefetch(static_cast<const char*>(line) + block.ahead[panel], 0, 2);
 }
 
 template <int R, int P>
@@ -135,7 +136,7 @@ struct SingleProduct {
       F32x16 lanes_of[P];
       for (int p = 0; p < P; ++p) {
         lanes_of[p] = load(panel + p * next + k * kPanelLanes);
-        fetch_ahead<P>(panel + p * next + k * kPanelLanes, block);
+        fetch_ahead<P>(panel + p * next + k * kPanelLanes, p, block);
       }
       step<R, P>(block.rows + k, lanes_of, sums);
     }
@@ -173,7 +174,7 @@ struct WidenedProduct {
       F32x16 lanes_of[P];
       for (int p = 0; p < P; ++p) {
         lanes_of[p] = floats(bit_and(bits(load(words + p * next)), odd_elements));
-        fetch_ahead<P>(words + p * next, block);
+        fetch_ahead<P>(words + p * next, p, block);
       }
       step<R, P>(numbers + 1, lanes_of, sums);
       opaque(words);  // read again, not kept: registers are taken
@@ -243,6 +244,16 @@ std::int64_t panel_bytes(int steps) {
   return static_cast<std::int64_t>(steps) * kPanelLanes * (Product::kBf16 ? 2 : 4);
 }
 
+// Which panels of a block fetch: of two blocks that take both panels at once each one, so that lines are asked for at
+// an even pace and not in bursts; else the first block both.
+template <typename Product>
+[[gnu::always_inline]] inline void share_fetching(int b, int count, int rows, std::int64_t ahead, ProductBlock& block) {
+  const bool shared = count == 2 && rows <= Product::kPairedRows;
+  for (int panel = 0; panel < 2; ++panel) {
+    block.ahead[panel] = (shared ? panel == b : b == 0) ? ahead : 0;
+  }
+}
+
 // strip = q k^T, not scaled. Columns beyond what a block's rows see are left out by whole panels.
 template <typename Product>
 void scores(const PageVisit& visit, const RowBlock* blocks, int count, bool fetches) {
@@ -261,7 +272,9 @@ void scores(const PageVisit& visit, const RowBlock* blocks, int count, bool fetc
                          .out = visit.strip + rows.first * kStripStride + column,
                          .out_stride = kStripStride,
                          .fresh = true,
-                         .ahead = b == 0 && fetches ? visit.values - visit.keys : 0};
+                         .ahead = {}};
+      const std::int64_t ahead = fetches ? visit.values - visit.keys : 0;
+      share_fetching<Product>(b, count, rows.rows, ahead, block);
       if (rows.rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows.rows, block);
         continue;
@@ -269,6 +282,7 @@ void scores(const PageVisit& visit, const RowBlock* blocks, int count, bool fetc
       run_block<Product, 1>(rows.rows, block);
       if (rows.most > column + kPanelLanes) {
         block.panel += bytes;
+        block.ahead[0] = block.ahead[1];
         block.out += kPanelLanes;
         run_block<Product, 1>(rows.rows, block);
       }
@@ -328,7 +342,7 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetch
   const int panels = (visit.head_dim + kPanelLanes - 1) / kPanelLanes;
   const std::int64_t width = static_cast<std::int64_t>(panels) * kPanelLanes;
   for (int panel = 0; panel < panels; panel += 2) {
-    const auto walk = [&](int row, int rows, int first, int last) {
+    const auto walk = [&](int b, int row, int rows, int first, int last) {
       ProductBlock block{.rows = visit.strip + row * kStripStride,
                          .panel = visit.values + panel * bytes,
                          .panel_bytes = bytes,
@@ -337,7 +351,9 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetch
                          .out = visit.o + row * width + panel * kPanelLanes,
                          .out_stride = width,
                          .fresh = false,
-                         .ahead = row == 0 && fetches && visit.next_keys != nullptr ? visit.next_keys - visit.values : 0};
+                         .ahead = {}};
+      const std::int64_t ahead = fetches && visit.next_keys != nullptr ? visit.next_keys - visit.values : 0;
+      share_fetching<Product>(b, count, rows, ahead, block);
       const bool both = panel + 1 < panels;
       if (both && rows <= Product::kPairedRows) {
         run_block<Product, 2>(rows, block);
@@ -346,6 +362,7 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetch
       run_block<Product, 1>(rows, block);
       if (both) {
         block.panel += bytes;
+        block.ahead[0] = block.ahead[1];
         block.out += kPanelLanes;
         run_block<Product, 1>(rows, block);
       }
@@ -354,11 +371,11 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetch
       const RowBlock& rows = blocks[b];
       const int together = rows.least == rows.most ? rows.most : rows.least / 2 * 2;
       if (together > 0) {
-        walk(rows.first, rows.rows, 0, together);
+        walk(b, rows.first, rows.rows, 0, together);
       }
       for (int r = rows.first; r < rows.first + rows.rows; ++r) {
         if (visit.visible[r] > together) {
-          walk(r, 1, together, visit.visible[r]);
+          walk(b, r, 1, together, visit.visible[r]);
         }
       }
     }
