@@ -54,13 +54,22 @@ BatchJob::BatchJob(BatchSettings settings, CompletionContext context,
 
 namespace {
 
+// The output, unless it is the input: lines would count as answers, and a last line without an end as a torn one to cut away.
+const std::filesystem::path& output_of(const BatchSettings& settings) {
+  std::error_code ec;
+  if (std::filesystem::equivalent(settings.input, settings.output, ec)) {
+    refuse(Radius::kStartup, {"--output", settings.output.string() + ", which is the input", "a file of its own for the answers", "name another --output"});
+  }
+  return settings.output;
+}
+
 // The leader's side of a batch: reads lines, prepares prompts ahead of the engine, records what comes back.
 class Feeder {
  public:
   Feeder(const BatchSettings& settings, const CompletionContext& context, Engine& engine,
          const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered)
       : settings_(settings), context_(context), engine_(engine), answered_(answered),
-        input_(settings.input, std::ios::binary), journal_(settings.output, settings.retry_errors) {
+        input_(settings.input, std::ios::binary), journal_(output_of(settings), settings.retry_errors) {
     std::error_code ec;
     if (!input_ || std::filesystem::is_directory(settings.input, ec)) {
       refuse(Radius::kStartup, {settings.input.string(), std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
@@ -77,7 +86,9 @@ class Feeder {
     try {
       std::string line;
       while (!stopped() && std::getline(input_, line)) {
-        ++line_number_;
+        if (++line_number_ == 1 && line.starts_with("\xef\xbb\xbf")) {
+          line.erase(0, 3);  // the byte order mark that some editors put in front of UTF-8
+        }
         if (line.find_first_not_of(" \t\r") != std::string::npos) {
           take(line);
         }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,6 +52,10 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
     descriptor_ = -1;
     refuse(Radius::kStartup, {file_.string(), "a file that another run is writing", "one run at a time for one output file",
                               "wait for the other run or name another --output"});
+  }
+  struct stat status{};
+  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    return;  // a pipe or a device keeps no answers: nothing to read, and never to be replaced by a file
   }
   const std::string text = contents(file_);
   const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;

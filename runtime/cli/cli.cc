@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
@@ -43,6 +45,16 @@ void say(const std::string& line) {
   }
 }
 
+// What was printed has left the program, or it is said: a full disk behind a redirection must not look like an answer.
+int printed(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) {
+    return code;
+  }
+  std::fputs(fmt::format("zoetrope: standard output: {}, expected room for everything that is printed; print to another place\n", std::strerror(errno)).c_str(),
+             stderr);
+  return 1;
+}
+
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
@@ -52,9 +64,9 @@ int run_command_line(int argc, char** argv) {
       if (launched_rank() == 0) {
         std::fputs(arguments.help.c_str(), stdout);
       }
-      return 0;
+      return printed(0);
     }
-    return dispatch(arguments);
+    return printed(dispatch(arguments));
   } catch (const UsageError& error) {
     say(error.what());
     return 2;

@@ -324,8 +324,17 @@ void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
       const std::span<float> logits(logits_.data() + row++ * vocabulary, vocabulary);
       const auto drawn = static_cast<std::size_t>(
           std::max<std::int64_t>(0, index + 1 - static_cast<std::int64_t>(sequence.prompt.tokens.size())));
-      result.drawn.push_back({chunk.id, sample(compute_, logits, sequence.prompt.tokens,
-                                               std::span(sequence.generated).first(drawn), index + 1, sequence.sampling)});
+      try {
+        result.drawn.push_back({chunk.id, sample(compute_, logits, sequence.prompt.tokens,
+                                                 std::span(sequence.generated).first(drawn), index + 1, sequence.sampling)});
+      } catch (const Error& error) {
+        if (error.radius() != Radius::kRequest) {
+          throw;
+        }
+        // The request fails as a whole; the plan wants a token of it all the same.
+        result.failed.push_back({chunk.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+        result.drawn.push_back({chunk.id, {}});
+      }
     }
   }
 }

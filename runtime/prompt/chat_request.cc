@@ -168,7 +168,7 @@ void read_sampling(const Fields& body, const GenerationConfig& defaults, ChatReq
   s.top_k = static_cast<int>(body.integer_or("top_k", defaults.top_k, -1, kCountMax));
   s.top_k = std::max(s.top_k, 0);  // -1 is how other servers write "all"
   s.min_p = number_between(body, "min_p", defaults.min_p, 0, 1);
-  s.repetition_penalty = positive(body, "repetition_penalty", defaults.repetition_penalty);
+  s.repetition_penalty = number_between(body, "repetition_penalty", defaults.repetition_penalty, 1e-3, 1e3);  // as sample() takes it
   s.presence_penalty = number_between(body, "presence_penalty", 0, -2, 2);
   s.frequency_penalty = number_between(body, "frequency_penalty", 0, -2, 2);
   request.seed_given = body.has("seed");

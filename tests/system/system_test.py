@@ -103,6 +103,7 @@ def mistakes():
         (folder / "empty").mkdir()
         (folder / "text.mp4").write_text("this is no film")
         (folder / "zero.mp4").write_bytes(b"")
+        (folder / "same.jsonl").write_text('{"custom_id": "a"}')
         cases = [
             (2, ["ask", "--vidoe", "x", "?"], "--video"),
             (2, ["tell"], "expected"),
@@ -121,6 +122,7 @@ def mistakes():
             (1, ["batch", "--input", folder / "gone.jsonl", "--output", folder / "o"], "gone.jsonl"),
             (1, ["batch", "--input", SAMPLES / "questions.jsonl", "--output", folder / "no" / "o"], "no/o"),
             (1, ["inspect", folder / "empty"], "config.json"),
+            (1, ["batch", "--input", folder / "same.jsonl", "--output", folder / "same.jsonl"], "which is the input"),
         ]
         for code, words, named in cases:
             result = run(*words)
@@ -128,6 +130,10 @@ def mistakes():
             expect(result.returncode == code, f"{words}: exit code {result.returncode}, expected {code}: {text}")
             expect(named in text, f"{words}: '{named}' is not in: {text}")
             expect(words[0] == "inspect" or len(text.strip().splitlines()) == 1, f"{words}: more than one line: {text}")
+        expect((folder / "same.jsonl").read_text() == '{"custom_id": "a"}', "an input that was named as output was written to")
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([str(PROGRAM), "version"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        expect(result.returncode == 1 and "standard output" in result.stderr, f"a full disk: {result.returncode}: {result.stderr}")
 
 
 def mistakes_of_ranks():

@@ -70,7 +70,7 @@ std::string message_of(const json::Object& record) {
 }
 
 TEST_F(BatchFolder, BadLinesAreRecordedAndTheRestGoesOn) {
-  write(line("good", "\"Hello!\"") + "this is not JSON\n" + line("missing", R"([{"type":"image_url","image_url":{"url":"gone.png"}}])") +
+  write("\xef\xbb\xbf" + line("good", "\"Hello!\"") + "this is not JSON\n" + line("missing", R"([{"type":"image_url","image_url":{"url":"gone.png"}}])") +
         line("unknown", "\"x\"", R"(,"temprature":1)") + "\n" + line("good", "\"again\"") + line("role", "\"x\"", R"(,"n":2)") +
         line("picture", R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"How many shapes are in the picture?"}])"));
   const BatchCounts counts = run();

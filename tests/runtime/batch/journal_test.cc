@@ -1,6 +1,7 @@
 #include "runtime/batch/journal.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -43,6 +44,15 @@ TEST_F(JournalFile, AppendsAndRemembers) {
   Journal again(file, false);
   EXPECT_EQ(again.answered(), (std::set<std::string>{"a", "b"}));
   EXPECT_EQ(again.torn_bytes(), 0U);
+}
+
+TEST_F(JournalFile, AnOutputThatIsNoRegularFileIsNeitherReadNorReplaced) {
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+  {
+    Journal journal(file, true);
+    EXPECT_EQ(journal.torn_bytes(), 0U);
+  }
+  EXPECT_TRUE(fs::is_fifo(file));
 }
 
 TEST_F(JournalFile, ATornLastLineIsCutAwayAtEveryByte) {

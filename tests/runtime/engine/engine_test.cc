@@ -214,6 +214,40 @@ TEST(Engine, WhatCanNeverRunIsRefusedWithTheNumbers) {
   EXPECT_EQ(answers.at("small").error, "");
 }
 
+// Logits that are no numbers fail the request that has them, not the engine.
+TEST(Engine, LogitsThatAreNoNumbersFailTheirRequest) {
+  const fs::path folder = fs::temp_directory_path() / ("zoetrope-engine-nan-" + std::to_string(::getpid()));
+  fs::copy(models() / "lantern-moe", folder);
+  {
+    std::fstream file(folder / "model.safetensors", std::ios::binary | std::ios::in | std::ios::out);
+    std::uint64_t length = 0;
+    file.read(reinterpret_cast<char*>(&length), sizeof(length));
+    std::string header(length, ' ');
+    file.read(header.data(), static_cast<std::streamsize>(length));
+    const std::size_t named = header.find("\"model.language_model.norm.weight\"");
+    const std::size_t offsets = header.find("\"data_offsets\"", named);
+    ASSERT_NE(offsets, std::string::npos);
+    const std::uint64_t first = std::stoull(header.substr(header.find('[', offsets) + 1));
+    const std::uint16_t not_a_number = 0x7fc0;
+    file.seekp(static_cast<std::streamoff>(8 + length + first));
+    file.write(reinterpret_cast<const char*>(&not_a_number), sizeof(not_a_number));
+  }
+  Answers answers;
+  run_ranks({.ring = 2, .tp = 1}, [&](Ranks& ranks) {
+    Engine engine(folder, ranks, settings(), {});
+    if (ranks.leader()) {
+      answers = ask_all(engine, {{"one", film_questions().at("talk")}, {"two", film_questions().at("picture")}});
+    } else {
+      engine.run();
+    }
+  });
+  fs::remove_all(folder);
+  for (const char* name : {"one", "two"}) {
+    EXPECT_NE(answers.at(name).error, "") << name;
+    EXPECT_EQ(answers.at(name).reason, FinishReason::kAborted) << name;
+  }
+}
+
 // A film that is damaged behind its headers fails its own request, with frame and rank; the others are answered.
 TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
   const fs::path folder = fs::temp_directory_path() / ("zoetrope-engine-test-" + std::to_string(::getpid()));

@@ -82,7 +82,7 @@ TEST(ChatRequest, EveryMistakeIsNamedWithItsRemedy) {
       {R"(,"mm_processor_kwargs":{"fps":1,"num_frames":4})", "one of the two"},
       {R"(,"mm_processor_kwargs":{"fps":-1})", "above 0"},
       {R"(,"chat_template_kwargs":{"add_vision_idd":true})", "'add_vision_id'"},
-      {R"(,"repetition_penalty":0)", "above 0"}};
+      {R"(,"repetition_penalty":0)", "0.001 to 1000"}};
   for (const auto& [more, expected] : mistakes) {
     const std::string what = complaint(more);
     EXPECT_NE(what.find("found"), std::string::npos) << more << ": " << what;
@@ -90,6 +90,12 @@ TEST(ChatRequest, EveryMistakeIsNamedWithItsRemedy) {
   }
   EXPECT_NE(complaint("", R"([{"type":"audio_url","audio_url":{"url":"a"}}])").find("video_url"), std::string::npos);
   EXPECT_NE(complaint("", R"([{"type":"image_url","image_url":{"link":"a"}}])").find("url"), std::string::npos);
+}
+
+TEST(ChatRequest, APenaltyThatSamplingWouldRefuseFailsItsRequestOnly) {
+  EXPECT_NE(complaint(R"(,"repetition_penalty":1e300)").find("from 0.001 to 1000"), std::string::npos);
+  EXPECT_NE(complaint(R"(,"repetition_penalty":1e-9)").find("from 0.001 to 1000"), std::string::npos);
+  EXPECT_EQ(read(R"(,"repetition_penalty":1000)").sampling.repetition_penalty, 1000);
 }
 
 TEST(ChatRequest, UnknownRolesAreRefused) {
