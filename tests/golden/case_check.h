@@ -7,7 +7,7 @@
 //         twice the reference's error.
 //   both: logits of a chunked prefill equal those of the whole one bit for bit.
 // With a mixture of experts a row in bf16 is a draw of chance: a router's near-tie falls either way and the row's logits are
-// others. The reference misses this rule against itself when only its order of summation changes, in up to 12 of 38 cases
+// others. The reference run again, with other products or eager attention, misses this rule in up to 7 or 12 of 38 cases
 // (docs/performance.md, reference_variants.py). So what lies behind a router and misses the rule stands in `misses`, and
 // golden_case_test.cc bounds the number of such cases by that, and the distances and the tokens sent elsewhere over all
 // cases of a checkpoint. A clear token that differs must be proven to be sent elsewhere (routing_flips.h), or it fails.

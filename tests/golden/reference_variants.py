@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Does the reference itself meet the bf16 rule when nothing but its order of summation changes?
+"""Does the reference itself meet the bf16 rule when it is run again with other products, threads or attention?
 
     reference_variants.py --goldens FOLDER --tools FOLDER_OF_THE_GENERATOR --spec SPEC [--variant eager|sdpa|...]
 
 Runs the reference's own bf16 model again (transformers, as the golden files were made; the generator's requirements.txt) with another
-attention body, other matrix products or other threads, and judges it as golden_test judges us: last logits within 1.5 times the recorded
+attention body (eager also rounds its scores, so more than an order changes), other matrix products or other threads, and judges it as golden_test judges us: last logits within 1.5 times the recorded
 bf16's distance from the recorded fp32, and the recorded fp32 token wherever its margin exceeds twice the recorded bf16 error."""
 import argparse
 import json
