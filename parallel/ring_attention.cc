@@ -242,40 +242,94 @@ std::int64_t RingAttention::row_bytes(const KvLayout& layout, const RingJob& job
   return bytes_of(layout, 2 * rows * layout.kv_heads * layout.head_dim);
 }
 
-bool RingAttention::passes_pages(int heads, const RingJob& job) const {
-  return pass_ == RingPass::kPages ||
-         (pass_ == RingPass::kFewestBytes && page_bytes(layout_, job) < query_bytes(layout_, heads, job));
+bool RingAttention::passes_pages(int heads, const RingJob& job, bool shared) const {
+  if (pass_ != RingPass::kFewestBytes) {
+    return pass_ == RingPass::kPages;
+  }
+  return shared ? job.tokens >= job.span.members * Span::kRunRows : page_bytes(layout_, job) < query_bytes(layout_, heads, job);
 }
 
-void RingAttention::run(KvPages pages, int heads, std::span<const RingJob> jobs) {
+void RingAttention::check_job(const RingJob& job) const {
   const int member = ring_.rank();
+  check(job.span.ring == ring_.size() && job.span.contains(member) && std::has_single_bit(static_cast<unsigned>(job.span.members)) &&
+            job.span.members <= kPageClasses,
+        "a ring job belongs to a member of its span");
+  check_eq(job.q.rows, rows_of(job, job.span.slot_of(member)), "a ring job has the rows that are dealt to this member");
+  check(job.k.rows == job.q.rows && job.v.rows == job.q.rows && job.out.rows == job.q.rows, "a ring job's q, k, v and out have the same rows");
+  check(static_cast<std::int64_t>(job.block_table.size()) >= pages_of(job), "a ring job knows all its pages");
+}
+
+// A layer's pages are written once and read once in a step, and a step opens with a fence: one more, between the two, is
+// enough.
+void RingAttention::run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step) {
+  std::vector<const RingJob*> by_queries, in_place;
   for (const RingJob& job : jobs) {
-    check(job.span.ring == ring_.size() && job.span.contains(member) && std::has_single_bit(static_cast<unsigned>(job.span.members)) &&
-              job.span.members <= kPageClasses,
-          "a ring job belongs to a member of its span");
-    check_eq(job.q.rows, rows_of(job, job.span.slot_of(member)), "a ring job has the rows that are dealt to this member");
-    check(job.k.rows == job.q.rows && job.v.rows == job.q.rows && job.out.rows == job.q.rows, "a ring job's q, k, v and out have the same rows");
-    check(static_cast<std::int64_t>(job.block_table.size()) >= pages_of(job), "a ring job knows all its pages");
+    check_job(job);
+    const bool shared = pages.shared_by(job.span);
+    if (!passes_pages(heads, job, shared)) {
+      by_queries.push_back(&job);
+    } else if (shared) {
+      in_place.push_back(&job);
+    }
+  }
+  if (opens_step) {
+    fence(pages, jobs);
   }
   append(pages, jobs);
-  std::vector<const RingJob*> by_queries;
+  fence(pages, jobs);
+  attend_by_queries(pages.own, heads, by_queries);
+  attend_in_place(pages, in_place);
   for (const RingJob& job : jobs) {
-    if (!passes_pages(heads, job)) {
-      by_queries.push_back(&job);
+    if (!pages.shared_by(job.span) && passes_pages(heads, job, false)) {
+      attend_by_pages(pages.own, heads, job);
     }
   }
-  attend_by_queries(pages, heads, by_queries);
+}
+
+// All members that share pages with this one in these jobs have come here: a message that says nothing, with the deadline
+// and the names of those who are missing that every message has.
+void RingAttention::fence(const RingPages& pages, std::span<const RingJob> jobs) {
+  std::vector<bool> peers(at(ring_.size()), false);
   for (const RingJob& job : jobs) {
-    if (passes_pages(heads, job)) {
-      attend_by_pages(pages, heads, job);
+    for (int slot = 0; pages.shared_by(job.span) && slot < job.span.members; ++slot) {
+      peers[at(job.span.member_at(slot))] = true;
     }
   }
+  const std::byte here{1};
+  std::vector<std::byte> there(at(ring_.size()));
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (int member = 0; member < ring_.size(); ++member) {
+    if (peers[at(member)] && member != ring_.rank()) {
+      sends.push_back({member, {&here, 1}});
+      receives.push_back({member, {&there[at(member)], 1}});
+    }
+  }
+  ring_.exchange(sends, receives, "fence of shared pages");
+}
+
+// Own new rows straight into the pages that they belong to, whoever owns them.
+void RingAttention::store(const RingPages& pages, const RingJob& job) {
+  std::vector<KvSlot> slots;
+  for (const std::int64_t token : tokens_of(job, job.span.slot_of(ring_.rank()))) {
+    const std::int64_t page = token / kPageTokens;
+    slots.push_back({pages.number(job.span.owner(page), job.block_table[static_cast<std::size_t>(page)]), static_cast<int>(token % kPageTokens)});
+  }
+  append_kv(compute_, layout_, pages.all, job.k, job.v, slots);
 }
 
 // New K and V rows to the owners of their pages.
-void RingAttention::append(KvPages pages, std::span<const RingJob> jobs) {
+void RingAttention::append(const RingPages& pages, std::span<const RingJob> all_jobs) {
   const int member = ring_.rank();
   const std::int64_t columns = std::int64_t{layout_.kv_heads} * layout_.head_dim;
+  std::vector<RingJob> jobs;
+  for (const RingJob& job : all_jobs) {
+    if (pages.shared_by(job.span)) {
+      store(pages, job);
+    } else {
+      jobs.push_back(job);
+    }
+  }
   Wire wire(ring_, compute_.rounds());
   for (const RingJob& job : jobs) {
     const auto own = tokens_of(job, job.span.slot_of(member));
@@ -315,7 +369,7 @@ void RingAttention::append(KvPages pages, std::span<const RingJob> jobs) {
       }
     }
     const auto count = static_cast<std::int64_t>(slots.size());
-    append_kv(compute_, layout_, pages, Rows<const float>{rows_.data(), count, columns, 2 * columns},
+    append_kv(compute_, layout_, pages.own, Rows<const float>{rows_.data(), count, columns, 2 * columns},
               Rows<const float>{count == 0 ? nullptr : rows_.data() + columns, count, columns, 2 * columns}, slots);
   }
 }
@@ -424,6 +478,21 @@ void RingAttention::attend_by_queries(KvPages pages, int heads, std::span<const 
       spare_.push_back(root.release());
     }
   }
+}
+
+// Pages visit by pointer: own rows attend to all pages where they lie, as one member alone would.
+void RingAttention::attend_in_place(const RingPages& pages, std::span<const RingJob* const> jobs) {
+  std::vector<std::vector<std::int64_t>> positions;
+  std::vector<std::vector<PageRef>> refs;
+  std::vector<AttentionJob> here;
+  for (const RingJob* job : jobs) {
+    positions.push_back(tokens_of(*job, job->span.slot_of(ring_.rank())));
+    refs.push_back(page_refs(*job, 0, 1, [&](std::int64_t page, std::int64_t) {
+      return pages.number(job->span.owner(page), job->block_table[static_cast<std::size_t>(page)]);
+    }));
+    here.push_back({.q = job->q, .positions = positions.back(), .pages = refs.back(), .out = job->out});
+  }
+  attention(compute_, layout_, pages.all, here);
 }
 
 // Pages visit the queries: in turn s, members whose slots differ by the reversed bits of s swap pages, a subtree of classes

@@ -1,6 +1,8 @@
 // Attention of sequences whose pages lie on several members of the ring (docs/one-answer.md rule 4). New K and V rows go to
 // the owners of their pages; then either the queries visit the members and partials come back (pass-Q), or the pages visit
 // the queries (pass-KV). Both make the same partials and merge them in the same tree: the same bits as one member alone.
+// Where the members of a span share the memory of their pages (ring_memory.h), new rows are stored straight into the owner's
+// pages and a visit of pages is a pointer: all that travels is a fence.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +12,7 @@
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "parallel/communicator.h"
+#include "parallel/ring_memory.h"
 #include "parallel/span.h"
 
 namespace zoetrope {
@@ -25,7 +28,8 @@ struct RingJob {
   Rows<float> out;                            // [own rows, heads * head_dim], rounded in bf16 mode
 };
 
-// What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer.
+// What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer; where pages
+// are shared they visit as soon as every member has rows to meet them.
 enum class RingPass { kFewestBytes, kQueries, kPages };
 
 class RingAttention {
@@ -34,24 +38,32 @@ class RingAttention {
   RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes);
 
   // Writes the new rows into their pages and attends. Called by every member that has jobs, with the pages of one layer.
-  // `heads`: query heads of this rank.
-  void run(KvPages pages, int heads, std::span<const RingJob> jobs);
+  // `heads`: query heads of this rank. `opens_step`: the first call since pages were opened or dropped; no member then
+  // stores into another's pages before that one has arrived too.
+  void run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step);
 
   // Bytes that all members of the span together send for one layer: queries out and partials home, or pages out.
   static std::int64_t query_bytes(const KvLayout& layout, int heads, const RingJob& job);
   static std::int64_t page_bytes(const KvLayout& layout, const RingJob& job);
   // New K and V rows that go to another member.
   static std::int64_t row_bytes(const KvLayout& layout, const RingJob& job);
+  // One fence of the members of a span, which every layer has once, and a step once more, where pages are shared; then no
+  // page and no row travels.
+  static std::int64_t fence_bytes(const Span& span) { return std::int64_t{span.members} * (span.members - 1); }
+  bool passes_pages(int heads, const RingJob& job, bool shared) const;
 
  private:
   struct Pending;
   class Partials;
   class Wire;
 
-  bool passes_pages(int heads, const RingJob& job) const;
-  void append(KvPages pages, std::span<const RingJob> jobs);
+  void check_job(const RingJob& job) const;
+  void fence(const RingPages& pages, std::span<const RingJob> jobs);
+  void append(const RingPages& pages, std::span<const RingJob> jobs);
+  void store(const RingPages& pages, const RingJob& job);
   void attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs);
   void attend_by_pages(KvPages pages, int heads, const RingJob& job);
+  void attend_in_place(const RingPages& pages, std::span<const RingJob* const> jobs);
 
   Communicator& ring_;
   Compute compute_;

@@ -30,6 +30,11 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(CLI::Range(2, 1 << 20));
   app->add_option("--span", run.span, "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
       ->check(CLI::Range(1, 64));
+  static const std::map<std::string, RingTransport> transports{
+      {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
+  app->add_option("--ring-transport", run.ring_transport,
+                  "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
+      ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "parallel/ring_memory.h"
 
 namespace zoetrope {
 
@@ -25,6 +26,7 @@ struct RunArguments {
   std::int64_t context_tokens = 0;    // 0: the model's
   std::int64_t chunk_tokens = 1024;
   int span = 0;
+  RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t sequences = 64;
   bool verbose = false;
 };

@@ -102,6 +102,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.chunk_tokens_max = run.chunk_tokens;
   settings.sequences_max = run.sequences;
   settings.span_members = run.span;
+  settings.ring_transport = run.ring_transport;
   Progress loading("loading", "%", shown);
   return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });
 }

@@ -171,7 +171,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   writer.vision_start = config.vision_start;
   writer.vision_end = config.vision_end;
   writer.context_tokens_max = context;
-  runner = std::make_unique<StepRunner>(*model, ranks, compute, pages);
+  runner = std::make_unique<StepRunner>(*model, ranks, compute, pages, settings.ring_transport);
   planner = std::make_unique<Planner>(
       ranks.layout, SchedulerLimits{.context_tokens_max = context,
                                     .pages_per_member = pages,
@@ -182,6 +182,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
                              {"layout", zoetrope::described(ranks.layout)},
+                             {"ring_transport", runner->ring_transport()},
                              {"kv_pages", pages},
                              {"kv_bytes", static_cast<std::int64_t>(pages) * static_cast<std::int64_t>(KvCache::bytes_per_page(
                                               model->kv_layout(), model->layers()))},

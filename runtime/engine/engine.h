@@ -27,6 +27,7 @@ struct EngineSettings {
   std::int32_t sequences_max = 64;
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
   RingPass ring_pass = RingPass::kFewestBytes;
+  RingTransport ring_transport = RingTransport::kAuto;
 };
 
 // What a request gives back while it runs, in order, on the engine thread.

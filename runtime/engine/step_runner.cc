@@ -23,8 +23,8 @@ std::int64_t patches_of(const Prompt& prompt, std::int32_t unit) {
 
 }  // namespace
 
-StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages)
-    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages) {}
+StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport)
+    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages, ranks, transport) {}
 
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "parallel/ranks.h"
@@ -16,10 +17,12 @@ namespace zoetrope {
 class StepRunner {
  public:
   // pages: KV pages of this rank's member.
-  StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages);
+  StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport);
 
   // Collective: every rank is called with the same message.
   StepResult run(const StepMessage& message);
+
+  std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
  private:
   // Visual features of one unit, waiting for their tokens: [tokens that this member computes, feature_columns].

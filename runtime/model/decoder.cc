@@ -113,7 +113,8 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
             .sin = sin,
             .visual = {},
             .first_visual = 0,
-            .kept = {}};
+            .kept = {},
+            .ring_opened = false};
   rotary_table(compute_, inputs.positions, inv_freq_, axes_, static_cast<float>(config_.rope.attention_factor), cos,
                sin);
   const Range visual = entries_in(inputs.visual_rows, rows.own);
@@ -174,7 +175,7 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   rotate_text(compute_, q, d, step.cos, step.sin);
   rotate_text(compute_, k, d, step.cos, step.sin);
 
-  const KvPages pages = step.cache.layer(layer);
+  const RingPages pages = step.cache.ring_layer(layer);
   const Rows<float> attended = activations_.attended.shaped(step.rows.rows, q.columns);
   attend(step, pages, q, k, v, attended);
 
@@ -187,9 +188,9 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
 }
 
 // Sequences that live here whole attend at once; those that span members with the others of their spans.
-void Decoder::attend(const Step& step, KvPages pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
+void Decoder::attend(Step& step, const RingPages& pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
   for (const Range& run : step.kept) {
-    append_kv(compute_, kv_layout(), pages, k.slice(run.first, run.count()), v.slice(run.first, run.count()),
+    append_kv(compute_, kv_layout(), pages.own, k.slice(run.first, run.count()), v.slice(run.first, run.count()),
               std::span(step.inputs.slots).subspan(static_cast<std::size_t>(run.first), static_cast<std::size_t>(run.count())));
   }
   std::vector<AttentionJob> jobs;
@@ -212,9 +213,9 @@ void Decoder::attend(const Step& step, KvPages pages, Rows<const float> q, Rows<
                       .out = attended.slice(first, rows)});
     }
   }
-  attention(compute_, kv_layout(), pages, jobs);
+  attention(compute_, kv_layout(), pages.own, jobs);
   if (!ring_jobs.empty()) {
-    ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs);
+    ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs, !std::exchange(step.ring_opened, true));
   }
 }
 

@@ -43,6 +43,7 @@ class Decoder {
     std::vector<std::int64_t> visual;  // own rows of h that show something, ascending
     std::int64_t first_visual = 0;     // row of inputs.visual that belongs to visual[0]
     std::vector<Range> kept;           // runs of rows whose sequences live on this member whole
+    bool ring_opened = false;          // a layer of this step has met the other members of the spans
   };
 
   void check_inputs(const StepInputs& inputs, Rows<float> logits) const;
@@ -51,7 +52,7 @@ class Decoder {
   // Layers [first, end) of the stage: the seam where a pipeline would be cut.
   void run_layers(Step& step, int first, int end);
   void attention_block(const TextLayerWeights& weights, int layer, Step& step);
-  void attend(const Step& step, KvPages pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended);
+  void attend(Step& step, const RingPages& pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended);
   void feed_forward(const TextLayerWeights& weights, int layer, Step& step);
   void add_deepstack(int layer, Step& step);
   void run_head(Step& step, Rows<float> logits);

@@ -26,7 +26,20 @@ std::size_t cache_bytes(const KvLayout& layout, int layers, std::int32_t pages) 
 }  // namespace
 
 KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages)
-    : layout_(layout), layers_(layers), pages_(pages), memory_(cache_bytes(layout, layers, pages), "the KV cache") {}
+    : layout_(layout), layers_(layers), pages_(pages), memory_(cache_bytes(layout, layers, pages), "the KV cache"), own_(memory_.data()) {}
+
+KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages, Ranks& ranks, RingTransport transport)
+    : layout_(layout), layers_(layers), pages_(pages), ring_memory_(*ranks.ring, ranks.host_name, cache_bytes(layout, layers, pages), transport) {
+  if (ring_memory_.pools().empty()) {
+    memory_ = AnonymousMemory(cache_bytes(layout, layers, pages), "the KV cache");
+    own_ = memory_.data();
+    return;
+  }
+  own_ = ring_memory_.own().data();
+  for (const int place : ring_memory_.places()) {
+    first_page_.push_back(place < 0 ? -1 : std::int64_t{place} * layers * pages);
+  }
+}
 
 std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
   return layout.page_bytes() * static_cast<std::size_t>(layers);
@@ -35,8 +48,17 @@ std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
 KvPages KvCache::layer(int layer) const {
   check(layer >= 0 && layer < layers_, "the layer is one of the cache");
   const std::size_t layer_bytes = layout_.page_bytes() * static_cast<std::size_t>(pages_);
-  return {.layer_base = memory_.data() + static_cast<std::size_t>(layer) * layer_bytes,
+  return {.layer_base = own_ + static_cast<std::size_t>(layer) * layer_bytes,
           .page_stride = layout_.page_bytes()};
+}
+
+RingPages KvCache::ring_layer(int index) const {
+  const KvPages own = layer(index);
+  RingPages pages{.own = own, .all = {}, .first_page = first_page_};
+  if (!first_page_.empty()) {
+    pages.all = {.layer_base = ring_memory_.pools().data() + (own.layer_base - own_), .page_stride = own.page_stride};
+  }
+  return pages;
 }
 
 void KvCache::open_page(std::int32_t page) {

@@ -15,21 +15,26 @@
 #include "kernels/rotary.h"
 #include "parallel/ranks.h"
 #include "parallel/ring_attention.h"
+#include "parallel/ring_memory.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/anonymous_memory.h"
 
 namespace zoetrope {
 
 // KV pages of this rank for all layers of the stage: page id -> memory, one region per layer. Pages are zeroed by
-// open_page.
+// open_page. In memory shared with the ring members of this host where that is wished and can be had.
 class KvCache {
  public:
   KvCache(const KvLayout& layout, int layers, std::int32_t pages);
+  // Collective over the ring; all members have as many pages and layers.
+  KvCache(const KvLayout& layout, int layers, std::int32_t pages, Ranks& ranks, RingTransport transport);
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
   const KvLayout& layout() const { return layout_; }
   KvPages layer(int layer) const;
+  RingPages ring_layer(int layer) const;  // with the pages of the members that share theirs
+  const RingMemory& ring_memory() const { return ring_memory_; }
   void open_page(std::int32_t page);  // zero-filled from now on
   static std::size_t bytes_per_page(const KvLayout& layout, int layers);
 
@@ -37,7 +42,10 @@ class KvCache {
   KvLayout layout_;
   int layers_ = 0;
   std::int32_t pages_ = 0;
-  AnonymousMemory memory_;  // only pages that were opened are resident
+  RingMemory ring_memory_;
+  AnonymousMemory memory_;                 // without shared memory; only pages that were opened are resident
+  std::byte* own_ = nullptr;               // this rank's pool, in one of the two
+  std::vector<std::int64_t> first_page_;   // RingPages::first_page
 };
 
 // Sees activations by name as the goldens call them ("hidden.layer.3", "vision.image.block.0", "router.2.logits"). For

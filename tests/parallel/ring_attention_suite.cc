@@ -5,7 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <random>
+#include <tuple>
 
 #include "kernels/body.h"
 #include "parallel/collectives.h"
@@ -46,12 +49,28 @@ class Pages {
   Pages(const KvLayout& layout, std::int64_t pages) : layout_(layout), memory_(static_cast<std::size_t>(pages) * layout.page_bytes() / sizeof(float)) {
     std::fill(memory_.begin(), memory_.end(), std::numeric_limits<float>::quiet_NaN());
   }
+  // Beside those of the other members when they are shared. Collective.
+  Pages(const KvLayout& layout, std::int64_t pages, Communicator& ring, RingTransport transport) : Pages(layout, transport == RingTransport::kShared ? 0 : pages) {
+    if (transport == RingTransport::kShared) {
+      shared_ = RingMemory(ring, "one host", static_cast<std::size_t>(pages) * layout.page_bytes(), transport);
+      for (const int place : shared_.places()) {
+        first_page_.push_back(place * pages);
+      }
+      for (std::size_t at = 0; at < shared_.own().size(); at += sizeof(float)) {
+        const float stale = std::numeric_limits<float>::quiet_NaN();
+        std::memcpy(shared_.own().data() + at, &stale, sizeof(stale));
+      }
+    }
+  }
   void open(std::int64_t page) { std::memset(view().page(page), 0, layout_.page_bytes()); }
-  KvPages view() { return {reinterpret_cast<std::byte*>(memory_.data()), layout_.page_bytes()}; }
+  KvPages view() { return {shared_.own().empty() ? reinterpret_cast<std::byte*>(memory_.data()) : shared_.own().data(), layout_.page_bytes()}; }
+  RingPages of_ring() { return {.own = view(), .all = {shared_.pools().data(), layout_.page_bytes()}, .first_page = first_page_}; }
 
  private:
   KvLayout layout_;
   std::vector<float> memory_;
+  RingMemory shared_;
+  std::vector<std::int64_t> first_page_;
 };
 
 // What one member that has everything answers for all tokens.
@@ -78,6 +97,18 @@ std::vector<float> alone(const Compute& compute, const KvLayout& layout, const I
   return out;
 }
 
+// The same, once for all ranks that are threads of this process.
+const std::vector<float>& answer_of_one(const Compute& compute, const KvLayout& layout, const Inputs& inputs) {
+  static std::mutex mutex;
+  static std::map<std::tuple<std::int64_t, Precision, int>, std::vector<float>> known;
+  const std::lock_guard lock(mutex);
+  std::vector<float>& answer = known[{inputs.tokens, layout.precision, inputs.shape.head_dim}];
+  if (answer.empty()) {
+    answer = alone(compute, layout, inputs);
+  }
+  return answer;
+}
+
 std::uint64_t sum_over_ranks(Communicator& comm, std::uint64_t own) {
   std::uint64_t sum = 0;
   for (const auto& bytes : all_gather(comm, std::as_bytes(std::span(&own, 1)), "a test's sum")) {
@@ -91,13 +122,13 @@ std::uint64_t sum_over_ranks(Communicator& comm, std::uint64_t own) {
 // One sequence on this member of its span, fed by chunks.
 class Member {
  public:
-  Member(Communicator& ring, const Compute& compute, const KvLayout& layout, const Span& span, const Inputs& inputs, RingPass pass)
+  Member(Communicator& ring, const Compute& compute, const KvLayout& layout, const Span& span, const Inputs& inputs, RingPass pass, RingTransport transport)
       : ring_(ring), layout_(layout), span_(span), inputs_(inputs), attention_(ring, compute, layout, pass),
-        pages_(layout, div_ceil(inputs.tokens, std::int64_t{kPageTokens}) + 1) {}
+        pages_(layout, div_ceil(inputs.tokens, std::int64_t{kPageTokens}) + 1, ring, ring.size() == 1 ? RingTransport::kMessages : transport) {}
 
   // Computes tokens [first, end) with the other members; own rows must be those of `expected`. Returns the bytes that
   // the closed forms name for all members, 0 for one that is not in the span.
-  std::uint64_t step(std::int64_t first, std::int64_t end, RingPass pass, const std::vector<float>& expected) {
+  std::uint64_t step(std::int64_t first, std::int64_t end, const std::vector<float>& expected) {
     if (!span_.contains(ring_.rank())) {
       return 0;
     }
@@ -125,16 +156,17 @@ class Member {
     std::vector<float> out(q.size());
     const RingJob job{.span = span_, .first_token = first, .tokens = end - first, .block_table = table_, .q = {q.data(), rows, shape.columns()},
                       .k = {k.data(), rows, shape.kv_columns()}, .v = {v.data(), rows, shape.kv_columns()}, .out = {out.data(), rows, shape.columns()}};
-    attention_.run(pages_.view(), shape.heads, std::span(&job, 1));
+    const bool shared = pages_.of_ring().shared_by(span_);
+    attention_.run(pages_.of_ring(), shape.heads, std::span(&job, 1), true);
     for (std::size_t row = 0; row < own.size(); ++row) {
       const std::size_t bytes = static_cast<std::size_t>(shape.columns()) * sizeof(float);
       EXPECT_EQ(std::memcmp(out.data() + row * static_cast<std::size_t>(shape.columns()), expected.data() + own[row] * shape.columns(), bytes), 0)
           << "token " << own[row] << " of " << first << " .. " << end << ", " << span_.members << " members from " << span_.first_member;
     }
-    const std::int64_t visits = pass == RingPass::kPages     ? RingAttention::page_bytes(layout_, job)
-                                : pass == RingPass::kQueries ? RingAttention::query_bytes(layout_, shape.heads, job)
-                                                             : std::min(RingAttention::page_bytes(layout_, job), RingAttention::query_bytes(layout_, shape.heads, job));
-    return ring_.rank() == span_.first_member ? static_cast<std::uint64_t>(visits + RingAttention::row_bytes(layout_, job)) : 0;
+    const bool by_pages = attention_.passes_pages(shape.heads, job, shared);
+    const std::int64_t visits = !by_pages ? RingAttention::query_bytes(layout_, shape.heads, job) : shared ? 0 : RingAttention::page_bytes(layout_, job);
+    const std::int64_t rest = shared ? 2 * RingAttention::fence_bytes(span_) : RingAttention::row_bytes(layout_, job);
+    return ring_.rank() == span_.first_member ? static_cast<std::uint64_t>(visits + rest) : 0;
   }
 
  private:
@@ -148,17 +180,17 @@ class Member {
 };
 
 void check_sequence(Communicator& ring, const Span& span, std::int64_t tokens, std::int64_t chunk, RingPass pass, Precision precision,
-                    const Shape& shape = {}) {
+                    RingTransport transport, const Shape& shape = {}) {
   ThreadPool pool(1);
   const Compute compute{&body(best_body()), &pool, precision};
   const KvLayout layout{.kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .precision = precision};
   const Inputs inputs(shape, tokens, precision, static_cast<unsigned>(tokens));
-  const std::vector<float> expected = alone(compute, layout, inputs);
-  Member member(ring, compute, layout, span, inputs, pass);
+  const std::vector<float>& expected = answer_of_one(compute, layout, inputs);
+  Member member(ring, compute, layout, span, inputs, pass, transport);
   const std::uint64_t before = ring.traffic().bytes;
   std::uint64_t form = 0;
   for (std::int64_t first = 0; first < tokens; first += chunk) {
-    form += member.step(first, std::min(tokens, first + chunk), pass, expected);
+    form += member.step(first, std::min(tokens, first + chunk), expected);
   }
   const std::uint64_t sent = ring.traffic().bytes - before;
   const std::uint64_t all_sent = sum_over_ranks(ring, sent), all_form = sum_over_ranks(ring, form);
@@ -167,22 +199,22 @@ void check_sequence(Communicator& ring, const Span& span, std::int64_t tokens, s
 
 }  // namespace
 
-void check_ring_attention(Communicator& ring) {
+void check_ring_attention(Communicator& ring, RingTransport transport) {
   for (int members = 1; members <= ring.size(); members *= 2) {
     const Span span{.members = members, .first_member = ring.size() - 1, .ring = ring.size()};
     for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
       for (const RingPass pass : {RingPass::kQueries, RingPass::kPages, RingPass::kFewestBytes}) {
-        check_sequence(ring, span, 700, 257, pass, precision);
-        check_sequence(ring, span, 255, 255, pass, precision);
-        check_sequence(ring, span, 257, 300, pass, precision);
+        check_sequence(ring, span, 700, 257, pass, precision, transport);
+        check_sequence(ring, span, 255, 255, pass, precision, transport);
+        check_sequence(ring, span, 257, 300, pass, precision, transport);
       }
     }
-    check_sequence(ring, span, 256, members > 2 ? 37 : 1, RingPass::kQueries, Precision::kBf16);
+    check_sequence(ring, span, 256, members > 2 ? 37 : 1, RingPass::kQueries, Precision::kBf16, transport);
     const Shape narrow{.heads = 1, .kv_heads = 1, .head_dim = 8};
-    check_sequence(ring, span, std::int64_t{kPageTokens} * members, 4096, RingPass::kQueries, Precision::kBf16, narrow);
+    check_sequence(ring, span, std::int64_t{kPageTokens} * members, 4096, RingPass::kQueries, Precision::kBf16, transport, narrow);
     if (members == 2 || members * 2 > ring.size()) {  // classes that wrap
       for (const RingPass pass : {RingPass::kQueries, RingPass::kPages}) {
-        check_sequence(ring, span, 66 * kPageTokens + 3, 9000, pass, Precision::kBf16, narrow);
+        check_sequence(ring, span, 66 * kPageTokens + 3, 9000, pass, Precision::kBf16, transport, narrow);
       }
     }
   }
@@ -201,10 +233,10 @@ void check_that_decode_traffic_is_flat(Communicator& ring) {
   for (const std::int64_t context : {members * 256, members * 768}) {
     const Inputs inputs(shape, context + 1, Precision::kBf16, 3);
     const std::vector<float> expected = alone(compute, layout, inputs);
-    Member member(ring, compute, layout, span, inputs, RingPass::kFewestBytes);
-    member.step(0, context, RingPass::kFewestBytes, expected);
+    Member member(ring, compute, layout, span, inputs, RingPass::kFewestBytes, RingTransport::kMessages);
+    member.step(0, context, expected);
     const std::uint64_t before = ring.traffic().bytes;
-    member.step(context, context + 1, RingPass::kFewestBytes, expected);
+    member.step(context, context + 1, expected);
     const std::uint64_t sent = sum_over_ranks(ring, ring.traffic().bytes - before);
     const auto visits = static_cast<std::uint64_t>((members - 1) * shape.heads * ((2 + shape.head_dim) * 4 + shape.head_dim * 2));
     const bool moves = span.owner(context / kPageTokens) != span.computes(context);

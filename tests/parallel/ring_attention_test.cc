@@ -11,7 +11,11 @@ namespace {
 class Ring : public testing::TestWithParam<int> {};
 
 TEST_P(Ring, GivesTheBitsOfOneMemberAndTheBytesOfTheClosedForms) {
-  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_ring_attention(*ranks.world); });
+  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_ring_attention(*ranks.world, RingTransport::kMessages); });
+}
+
+TEST_P(Ring, GivesTheSameBitsInSharedMemoryAndMovesFencesOnly) {
+  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_ring_attention(*ranks.world, RingTransport::kShared); });
 }
 
 TEST_P(Ring, DecodesWithTrafficThatDoesNotGrow) {

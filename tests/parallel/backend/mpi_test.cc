@@ -117,7 +117,9 @@ TEST_F(Mpi, ExpertsEqualTheSerialReferenceAndPmpiTheClosedForm) {
 
 TEST_F(Mpi, PartsBetweenTwoRanksPairUpInOrder) { check_order_of_parts(world()); }
 
-TEST_F(Mpi, RingAttentionGivesTheBitsOfOneMember) { check_ring_attention(world()); }
+TEST_F(Mpi, RingAttentionGivesTheBitsOfOneMember) { check_ring_attention(world(), RingTransport::kMessages); }
+
+TEST_F(Mpi, RingAttentionGivesTheSameBitsInSharedMemory) { check_ring_attention(world(), RingTransport::kShared); }
 
 TEST_F(Mpi, DecodesWithTrafficThatDoesNotGrow) { check_that_decode_traffic_is_flat(world()); }
 

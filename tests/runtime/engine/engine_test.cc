@@ -156,6 +156,7 @@ TEST(Engine, OneAnswerInEverySpan) {
         EngineSettings how = settings(pass == RingPass::kPages ? 100 : 257, 1, precision);
         how.span_members = layout.ring;
         how.ring_pass = pass;
+        how.ring_transport = (pass == RingPass::kPages) == (precision == Precision::kBf16) ? RingTransport::kMessages : RingTransport::kShared;
         expect_equal(alone, over(layout, how, film_questions()), described(layout) + " spanned, pass " + std::to_string(static_cast<int>(pass)) + (precision == Precision::kBf16 ? " bf16" : " fp32"));
       }
     }
