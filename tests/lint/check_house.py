@@ -65,6 +65,7 @@ NO_TWIN = {
     "runtime/main.cc": "tests/system/system_test.py",
     # Parts of one class, tested through it.
     "runtime/engine/answer_builder.cc": "tests/runtime/engine/engine_test.cc",
+    "runtime/engine/film_rounds.cc": "tests/runtime/engine/engine_test.cc",
     "runtime/engine/step_runner.cc": "tests/runtime/engine/engine_test.cc",
     "runtime/prompt/frame_table_cache.cc": "tests/runtime/prompt/prompt_test.cc",
     "runtime/prompt/prompt_wire.cc": "tests/runtime/engine/step_message_test.cc",

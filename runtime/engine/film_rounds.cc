@@ -1,0 +1,216 @@
+#include "runtime/engine/film_rounds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "parallel/bf16_wire.h"
+
+namespace zoetrope {
+namespace {
+
+// Patches that go through the vision tower together: enough rows to keep the kernels busy, bounded memory.
+constexpr std::int64_t kVisionBatchPatches = 4096;
+constexpr std::int64_t kPatchValues = 1536;  // 3 channels x 2 frames x 16 x 16
+
+std::int64_t patches_of(const Grid& grid) { return static_cast<std::int64_t>(grid.h) * grid.w; }
+
+std::int64_t tokens_of(const std::vector<Range>& runs) {
+  std::int64_t tokens = 0;
+  for (const Range& run : runs) {
+    tokens += run.count();
+  }
+  return tokens;
+}
+
+}  // namespace
+
+FilmRounds::FilmRounds(Model& model, Ranks& ranks, const Compute& compute) : model_(model), ranks_(ranks), compute_(compute) {}
+
+void FilmRounds::begin(RequestId id, const Prompt& prompt, const Span& span) {
+  check(films_.emplace(id, Film{&prompt, span, {}}).second, "a sequence started twice");
+}
+
+void FilmRounds::end(RequestId id) { check(films_.erase(id) == 1, "a sequence ended that this rank does not know"); }
+
+// Units are dealt over all ranks in contiguous runs of about equal numbers of patches.
+std::vector<FilmRounds::Encoded> FilmRounds::deal(const std::vector<EncodeUnit>& units) const {
+  std::vector<Encoded> dealt;
+  std::int64_t total = 0;
+  for (const EncodeUnit& unit : units) {
+    dealt.push_back({unit.id, unit.unit, 0, films_.at(unit.id).unit(unit.unit).tokens});
+    total += dealt.back().tokens;
+  }
+  std::int64_t before = 0;
+  for (Encoded& unit : dealt) {
+    // The rank in whose share the middle of the unit falls.
+    unit.rank = static_cast<int>((2 * before + unit.tokens) * ranks_.world->size() / (2 * std::max<std::int64_t>(total, 1)));
+    before += unit.tokens;
+  }
+  return dealt;
+}
+
+void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
+  if (plan.encode.empty()) {
+    return;
+  }
+  const std::vector<Encoded> dealt = deal(plan.encode);
+  std::vector<std::vector<float>> rows(dealt.size());
+  encode_own(dealt, rows, result);
+  exchange(dealt, rows);
+}
+
+void FilmRounds::read(const Encoded& unit, std::span<float> patches, StepResult& result) {
+  try {
+    reader_.read(*films_.at(unit.id).prompt, unit.unit, patches);
+  } catch (const Error& error) {
+    if (error.radius() != Radius::kRequest) {
+      throw;
+    }
+    // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
+    std::fill(patches.begin(), patches.end(), 0.0f);
+    result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+  }
+}
+
+void FilmRounds::encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result) {
+  const std::int64_t columns = model_.feature_columns();
+  std::vector<std::size_t> mine;
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    if (dealt[i].rank == ranks_.place.rank) {
+      mine.push_back(i);
+    }
+  }
+  const auto grid_of = [&](std::size_t i) { return films_.at(dealt[i].id).grid(dealt[i].unit); };
+  for (std::size_t at = 0; at < mine.size();) {
+    const Grid grid = grid_of(mine[at]);
+    const std::int64_t each = patches_of(grid);
+    std::size_t end = at;
+    while (end < mine.size() && grid_of(mine[end]).h == grid.h && grid_of(mine[end]).w == grid.w &&
+           (end == at || static_cast<std::int64_t>(end - at + 1) * each <= kVisionBatchPatches)) {
+      ++end;
+    }
+    const auto units = static_cast<std::int64_t>(end - at);
+    patches_.resize(static_cast<std::size_t>(units * each * kPatchValues));
+    for (std::size_t i = at; i < end; ++i) {
+      read(dealt[mine[i]],
+           {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
+           result);
+    }
+    std::vector<float> features(static_cast<std::size_t>(units * each / 4 * columns));
+    model_.encode({{patches_.data(), units * each, kPatchValues}, static_cast<int>(units), grid.h, grid.w},
+                  {features.data(), units * each / 4, columns});
+    for (std::size_t i = at; i < end; ++i) {
+      const auto first = features.begin() + static_cast<std::int64_t>(i - at) * each / 4 * columns;
+      rows[mine[i]].assign(first, first + each / 4 * columns);
+    }
+    at = end;
+  }
+}
+
+// Rows of the unit that `rank` needs, as runs of its tokens.
+std::vector<Range> FilmRounds::runs_for(const Encoded& unit, int rank) const {
+  const Film& film = films_.at(unit.id);
+  const std::int64_t first = film.unit(unit.unit).first_token;
+  const int member = place_of(ranks_.layout, rank).member;
+  std::vector<Range> runs;
+  for (std::int64_t token = 0; token < unit.tokens; ++token) {
+    if (film.span.computes(first + token) != member) {
+      continue;
+    }
+    if (runs.empty() || runs.back().end != token) {
+      runs.push_back({token, token});
+    }
+    ++runs.back().end;
+  }
+  return runs;
+}
+
+// Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
+void FilmRounds::exchange(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows) {
+  const bool as_bf16 = compute_.rounds();
+  const auto own = ranks_.place.rank;
+  const auto size = static_cast<std::size_t>(ranks_.world->size());
+  const std::int64_t columns = model_.feature_columns();
+  const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * (as_bf16 ? sizeof(Bf16) : sizeof(float)); };
+  std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    const Encoded& unit = dealt[i];
+    for (int rank = 0; rank < ranks_.world->size(); ++rank) {
+      if (rank == own || unit.rank != own) {
+        continue;
+      }
+      auto& out = outgoing[static_cast<std::size_t>(rank)];
+      for (const Range& run : runs_for(unit, rank)) {
+        const std::int64_t values = run.count() * columns;
+        out.resize(out.size() + bytes_of(values));
+        to_wire(rows[i].data() + run.first * columns, values, as_bf16, out.data() + out.size() - bytes_of(values));
+      }
+    }
+    if (unit.rank != own) {
+      auto& in = incoming[static_cast<std::size_t>(unit.rank)];
+      in.resize(in.size() + bytes_of(tokens_of(runs_for(unit, own)) * columns));
+    }
+  }
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (std::size_t rank = 0; rank < size; ++rank) {
+    if (!outgoing[rank].empty()) {
+      sends.push_back({static_cast<int>(rank), outgoing[rank]});
+    }
+    if (!incoming[rank].empty()) {
+      receives.push_back({static_cast<int>(rank), incoming[rank]});
+    }
+  }
+  ranks_.world->exchange(sends, receives, "visual features to their owners");
+  std::vector<std::size_t> taken(size, 0);
+  for (std::size_t i = 0; i < dealt.size(); ++i) {
+    const Encoded& unit = dealt[i];
+    const std::vector<Range> runs = runs_for(unit, own);
+    if (runs.empty()) {
+      continue;
+    }
+    const std::int64_t values = tokens_of(runs) * columns;
+    std::vector<float>& kept = films_.at(unit.id).features[unit.unit];
+    if (unit.rank != own) {
+      const auto from = static_cast<std::size_t>(unit.rank);
+      kept.resize(static_cast<std::size_t>(values));
+      from_wire(incoming[from].data() + taken[from], values, as_bf16, kept.data());
+      taken[from] += bytes_of(values);
+    } else if (runs.front().count() == unit.tokens) {
+      kept = std::move(rows[i]);
+    } else {
+      for (const Range& run : runs) {
+        kept.insert(kept.end(), rows[i].begin() + run.first * columns, rows[i].begin() + run.end * columns);
+      }
+    }
+  }
+}
+
+void FilmRounds::stage(const Chunk& chunk, std::int64_t first_row, StepInputs& inputs, std::vector<float>& visual) {
+  Film& film = films_.at(chunk.id);
+  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t end = chunk.first_token + chunk.tokens;
+  const int slot = film.span.slot_of(ranks_.place.member);
+  for (auto at = film.features.begin(); at != film.features.end();) {
+    const VisualUnit& unit = film.unit(at->first);
+    const std::int64_t from = std::max(unit.first_token, chunk.first_token);
+    const std::int64_t to = std::min(unit.first_token + unit.tokens, end);
+    for (std::int64_t token = from; token < to; ++token) {
+      if (film.span.computes(token) == ranks_.place.member) {
+        inputs.visual_rows.push_back(first_row + film.span.rows_of(slot, chunk.first_token, token));
+      }
+    }
+    if (from < to) {
+      const auto row_of = [&](std::int64_t token) { return film.span.rows_of(slot, unit.first_token, token) * columns; };
+      const float* rows = at->second.data();
+      visual.insert(visual.end(), rows + row_of(from), rows + row_of(to));
+    }
+    at = unit.first_token + unit.tokens <= end ? film.features.erase(at) : std::next(at);
+  }
+}
+
+}  // namespace zoetrope
