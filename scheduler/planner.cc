@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "monitoring/check.h"
+#include "scheduler/stretches.h"
 
 namespace zoetrope {
 namespace {
@@ -28,7 +29,9 @@ struct Running {
   std::vector<std::int32_t> uncomputed;  // drawn tokens that the next step computes
   std::vector<std::int32_t> pages;       // block table
   std::int32_t pages_max = 0;            // promised: the members of the span hold so many together at the end
-  std::size_t next_unit = 0;
+  std::size_t next_unit = 0;             // units before it were encoded
+  std::size_t announced = 0;             // units before it were named in a plan
+  std::vector<std::int32_t> unit_ranks;  // of those
   bool cancelled = false;
   std::size_t sampled = 0;               // rows of the outstanding plan whose next token is drawn
 
@@ -48,6 +51,8 @@ struct Planner::State {
   std::vector<Truncation> truncations;
   std::uint64_t next_step = 0;
   bool outstanding = false;  // a plan was made and not committed
+  std::int64_t ahead_tokens = 0;        // of units that were announced and not encoded
+  std::vector<EncodeUnit> needed_now;   // units that the plan in the making announces and encodes
 
   Running* find(RequestId id) {
     const auto at = std::find_if(running.begin(), running.end(), [&](const Running& r) { return r.request.id == id; });
@@ -177,12 +182,73 @@ struct Planner::State {
     return least;
   }
 
+  static std::int64_t tokens_of_units(const Running& r, std::size_t first, std::size_t end) {
+    std::int64_t tokens = 0;
+    for (std::size_t unit = first; unit < end; ++unit) {
+      tokens += r.request.units[unit].tokens;
+    }
+    return tokens;
+  }
+
+  std::int64_t stretch_tokens() const { return limits.stretch_tokens * layout.ranks(); }
+  std::size_t next_stretch_end(const Running& r) const { return stretch_end(r.request.units, r.next_unit, stretch_tokens()); }
+
+  // Names the next stretch of a sequence; deal() settles who gets its units.
+  void announce(Running& r, std::vector<EncodeUnit>& named) {
+    r.announced = next_stretch_end(r);
+    r.unit_ranks.resize(r.announced, -1);
+    ahead_tokens += tokens_of_units(r, r.next_unit, r.announced);
+    for (std::size_t unit = r.next_unit; unit < r.announced; ++unit) {
+      named.push_back({r.request.id, static_cast<std::int32_t>(unit), -1});
+    }
+  }
+
+  // Deals what was named at once over all ranks, whatever sequences it is of.
+  void deal(std::vector<EncodeUnit> named, StepPlan& plan) {
+    std::vector<UnitSpan> units;
+    for (const EncodeUnit& unit : named) {
+      units.push_back(find(unit.id)->request.units[static_cast<std::size_t>(unit.unit)]);
+    }
+    const std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
+    for (std::size_t i = 0; i < named.size(); ++i) {
+      named[i].rank = ranks[i];
+      find(named[i].id)->unit_ranks[static_cast<std::size_t>(named[i].unit)] = ranks[i];
+    }
+    plan.ahead.insert(plan.ahead.end(), named.begin(), named.end());
+  }
+
+  // Whole stretches are encoded, beginning with the one whose first token the chunk holds.
   void plan_units(Running& r, const Chunk& chunk, StepPlan& plan) {
     while (r.next_unit < r.request.units.size() &&
            r.request.units[r.next_unit].first_token < chunk.first_token + chunk.tokens) {
-      plan.encode.push_back({r.request.id, static_cast<std::int32_t>(r.next_unit)});
-      ++r.next_unit;
+      if (r.announced <= r.next_unit) {
+        announce(r, needed_now);
+      }
+      ahead_tokens -= tokens_of_units(r, r.next_unit, r.announced);
+      for (; r.next_unit < r.announced; ++r.next_unit) {
+        plan.encode.push_back({r.request.id, static_cast<std::int32_t>(r.next_unit), -1});
+      }
     }
+  }
+
+  // Who decodes and encodes, and what is decoded while this step and those after it compute: in the order of the sequences,
+  // no more than one stretch together.
+  void plan_ranks(StepPlan& plan) {
+    deal(std::exchange(needed_now, {}), plan);
+    for (EncodeUnit& unit : plan.encode) {
+      unit.rank = find(unit.id)->unit_ranks[static_cast<std::size_t>(unit.unit)];
+    }
+    std::vector<EncodeUnit> next;
+    for (Running& r : running) {
+      if (!limits.look_ahead || r.next_unit >= r.request.units.size() || r.announced > r.next_unit) {
+        continue;
+      }
+      if (ahead_tokens > 0 && ahead_tokens + tokens_of_units(r, r.next_unit, next_stretch_end(r)) > stretch_tokens()) {
+        break;
+      }
+      announce(r, next);
+    }
+    deal(std::move(next), plan);
   }
 
   void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
@@ -211,6 +277,9 @@ struct Planner::State {
     for (std::size_t page = 0; page < r.pages.size(); ++page) {
       pool_of(r.span.owner(static_cast<std::int64_t>(page))).release(r.pages[page]);
     }
+    if (r.announced > r.next_unit) {
+      ahead_tokens -= tokens_of_units(r, r.next_unit, r.announced);
+    }
     releases.push_back(r.request.id);
     finished.push_back({r.request.id, reason});
     running.erase(running.begin() + (&r - running.data()));
@@ -224,6 +293,7 @@ Planner::Planner(Layout layout, SchedulerLimits limits) : state_(std::make_uniqu
   check(limits.span_members >= 0 && limits.span_members <= std::min(layout.ring, kSpanMembersMax) &&
             (limits.span_members & (limits.span_members - 1)) == 0 && limits.span_pages > 0,
         "a span is a power of two of the ring's members");
+  check(limits.stretch_tokens > 0, "a stretch has room for a token");
   state_->layout = layout;
   state_->limits = limits;
   state_->pools.assign(static_cast<std::size_t>(layout.ring), PagePool(limits.pages_per_member));
@@ -310,6 +380,7 @@ StepPlan Planner::plan() {
       s.plan_chunk(r, rows, plan);
     }
   }
+  s.plan_ranks(plan);
   return plan;
 }
 
@@ -369,7 +440,9 @@ std::string Planner::invariants_broken() const {
   const State& s = *state_;
   std::vector<std::set<std::int32_t>> owned(s.pools.size());
   std::vector<std::int32_t> reserved(s.pools.size(), 0);
+  std::int64_t ahead = 0;
   for (const Running& r : s.running) {
+    ahead += Planner::State::tokens_of_units(r, r.next_unit, std::max(r.announced, r.next_unit));
     for (int slot = 0; slot < r.span.members; ++slot) {
       reserved[static_cast<std::size_t>(r.span.member_at(slot))] += Planner::State::reserved(r, slot);
     }
@@ -382,6 +455,9 @@ std::string Planner::invariants_broken() const {
     if (static_cast<std::int64_t>(r.pages.size()) * kPageTokens < r.computed) {
       return fmt::format("{} pages hold {} tokens", r.pages.size(), r.computed);
     }
+  }
+  if (ahead != s.ahead_tokens) {
+    return fmt::format("{} tokens of units wait to be encoded, counted were {}", ahead, s.ahead_tokens);
   }
   for (std::size_t member = 0; member < s.pools.size(); ++member) {
     const PagePool& pool = s.pools[member];

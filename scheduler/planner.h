@@ -25,6 +25,9 @@ struct SchedulerLimits {
   // A sequence is spread over more members while each would hold this many pages and nobody waits behind it; memory may
   // ask for more members.
   std::int32_t span_pages = 16;
+  // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and features.
+  std::int64_t stretch_tokens = 4096;
+  bool look_ahead = true;                   // the next stretch is decoded while this one is prefilled; changes no answer
   int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
 };
 
@@ -57,7 +60,8 @@ class Planner {
   std::size_t running() const;
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the
-  // span with the most free pages (lowest first member on a tie). A picture or frame pair is never encoded twice.
+  // span with the most free pages (lowest first member on a tie). Films go by stretches (stretches.h); at most one that is not
+  // encoded yet is decoded ahead. A picture or frame pair is never encoded twice.
   StepPlan plan();
 
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.

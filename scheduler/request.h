@@ -13,6 +13,7 @@ enum class RequestId : std::uint64_t {};
 struct UnitSpan {
   std::int64_t first_token = 0;
   std::int64_t tokens = 0;
+  bool clean = false;  // nothing that the unit before it needs has to be decoded for it
 };
 
 struct Request {

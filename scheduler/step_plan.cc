@@ -7,7 +7,7 @@
 namespace zoetrope {
 namespace {
 
-constexpr std::uint64_t kVersion = 0x5a504c414e303031;  // "ZPLAN001"
+constexpr std::uint64_t kVersion = 0x5a504c414e303032;  // "ZPLAN002"
 
 Span get_span(WireReader& r) {
   Span span;
@@ -19,6 +19,24 @@ Span get_span(WireReader& r) {
                 "members and first member inside the ring");
   }
   return span;
+}
+
+void put_units(WireWriter& w, const std::vector<EncodeUnit>& units) {
+  w.put_list(units, [&](const EncodeUnit& unit) {
+    w.put(unit.id);
+    w.put(unit.unit);
+    w.put(unit.rank);
+  });
+}
+
+std::vector<EncodeUnit> get_units(WireReader& r) {
+  return r.get_list(16, [&] {
+    EncodeUnit unit;
+    unit.id = r.get<RequestId>();
+    unit.unit = r.get<std::int32_t>();
+    unit.rank = r.get<std::int32_t>();
+    return unit;
+  });
 }
 
 Chunk get_chunk(WireReader& r) {
@@ -47,10 +65,8 @@ std::vector<std::byte> encoded(const StepPlan& plan) {
     w.put(start.span.first_member);
     w.put(start.span.ring);
   });
-  w.put_list(plan.encode, [&](const EncodeUnit& unit) {
-    w.put(unit.id);
-    w.put(unit.unit);
-  });
+  put_units(w, plan.ahead);
+  put_units(w, plan.encode);
   w.put_list(plan.chunks, [&](const Chunk& chunk) {
     w.put(chunk.id);
     w.put(chunk.first_token);
@@ -81,12 +97,8 @@ StepPlan decoded(std::span<const std::byte> bytes) {
     start.span = get_span(r);
     return start;
   });
-  plan.encode = r.get_list(12, [&] {
-    EncodeUnit unit;
-    unit.id = r.get<RequestId>();
-    unit.unit = r.get<std::int32_t>();
-    return unit;
-  });
+  plan.ahead = get_units(r);
+  plan.encode = get_units(r);
   plan.chunks = r.get_list(48, [&] { return get_chunk(r); });
   plan.truncations = r.get_list(16, [&] {
     Truncation truncation;

@@ -37,17 +37,21 @@ struct Chunk {
   bool operator==(const Chunk&) const = default;
 };
 
-// Visual units whose first token lies in this step's chunks: encoded before the forward pass, dealt over all ranks.
+// A visual unit and the rank that decodes and encodes it.
 struct EncodeUnit {
   RequestId id{};
   std::int32_t unit = 0;  // index into the sequence's units
+  std::int32_t rank = 0;
   bool operator==(const EncodeUnit&) const = default;
 };
 
 struct StepPlan {
   std::uint64_t step = 0;
   std::vector<SequenceStart> starts;
-  std::vector<EncodeUnit> encode;
+  // Units that are decoded from now on, in the order in which they will be encoded: every unit is named here once, in the
+  // plan that encodes it or an earlier one.
+  std::vector<EncodeUnit> ahead;
+  std::vector<EncodeUnit> encode;  // whole stretches, in the step that computes the first token of their first unit
   std::vector<Chunk> chunks;
   std::vector<Truncation> truncations;  // applied before the chunks
   std::vector<RequestId> releases;      // sequences that are gone: state and pages are freed before the chunks

@@ -120,7 +120,9 @@ json::Object completion(const std::string& id, const Answer& answer, bool logpro
   out["timing"] = json::Object{{"queue_s", answer.queue_seconds},
                                {"encode_s", answer.encode_seconds},
                                {"prefill_s", answer.prefill_seconds},
-                               {"decode_s", answer.decode_seconds}};
+                               {"decode_s", answer.decode_seconds},
+                               {"film_decode_s", answer.film_decode_seconds},
+                               {"film_wait_s", answer.film_wait_seconds}};
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -93,6 +94,10 @@ void print_report(const Answer& answer, const Engine& engine, bool seed_matters)
     out += line_of(report) + "\n";
   }
   const auto tokens = static_cast<double>(answer.tokens.size());
+  if (!answer.media.empty()) {
+    out += fmt::format("frames decoded in {}, of which {} beside other work\n", human_seconds(answer.film_decode_seconds),
+                       human_seconds(std::max(0.0, answer.film_decode_seconds - answer.film_wait_seconds)));
+  }
   out += fmt::format("{} prompt tokens: encoded in {}, prefilled in {}; {} answer tokens in {} ({:.1f} tokens/s); {}\n", answer.prompt_tokens,
                      human_seconds(answer.encode_seconds), human_seconds(answer.prefill_seconds), answer.tokens.size(),
                      human_seconds(answer.decode_seconds),
@@ -119,6 +124,9 @@ void print_json(const Answer& answer, const Engine& engine, const std::filesyste
   out["encode_s"] = answer.encode_seconds;
   out["prefill_s"] = answer.prefill_seconds;
   out["decode_s"] = answer.decode_seconds;
+  out["film_decode_s"] = answer.film_decode_seconds;
+  out["film_wait_s"] = answer.film_wait_seconds;
+  out["film_cpu_s"] = answer.film_cpu_seconds;
   out["engine"] = engine.described();
   std::fputs((boost::json::serialize(out) + "\n").c_str(), stdout);
 }

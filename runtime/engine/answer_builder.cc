@@ -32,6 +32,13 @@ void AnswerBuilder::prefilled_to(std::int64_t tokens) {
   }
 }
 
+void AnswerBuilder::encoded_for(const VisualSeconds& seconds, double part) {
+  encode_seconds_ += seconds.encode * part;
+  answer_.film_decode_seconds += seconds.decode * part;
+  answer_.film_wait_seconds += seconds.wait * part;
+  answer_.film_cpu_seconds += seconds.cpu * part;
+}
+
 void AnswerBuilder::emit(std::string text, const Sampled& sampled, bool last, FinishReason reason) {
   answer_.text += text;
   if (callbacks_.event) {
@@ -61,7 +68,8 @@ void AnswerBuilder::finish(FinishReason reason, std::string error) {
   if (started_at_) {
     const double to_first = seconds_between(*started_at_, first_token_at_.value_or(now));
     answer_.encode_seconds = std::min(encode_seconds_, to_first);
-    answer_.prefill_seconds = to_first - answer_.encode_seconds;
+    answer_.film_wait_seconds = std::min(answer_.film_wait_seconds, to_first - answer_.encode_seconds);
+    answer_.prefill_seconds = to_first - answer_.encode_seconds - answer_.film_wait_seconds;
     answer_.decode_seconds = first_token_at_ ? seconds_between(*first_token_at_, now) : 0.0;
   }
   if (callbacks_.done) {

@@ -19,7 +19,10 @@ class AnswerBuilder {
                 std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks);
 
   void started() { started_at_ = Clock::now(); }
-  void encoded_for(double seconds) { encode_seconds_ += seconds; }
+  struct VisualSeconds {
+    double encode = 0, decode = 0, wait = 0, cpu = 0;
+  };
+  void encoded_for(const VisualSeconds& seconds, double part);  // this part of them is the request's
   void prefilled_to(std::int64_t tokens);
 
   // One drawn token. True when the answer has ended: an end token, or a stop string in the text.
@@ -39,7 +42,7 @@ class AnswerBuilder {
   Answer answer_;
   Clock::time_point submitted_at_ = Clock::now();
   std::optional<Clock::time_point> started_at_, first_token_at_;
-  double encode_seconds_ = 0;
+  double encode_seconds_ = 0;  // without waiting for frames
 };
 
 }  // namespace zoetrope

@@ -62,6 +62,17 @@ std::int32_t pages_for(const EngineSettings& settings, const KvLayout& layout, i
   return static_cast<std::int32_t>(pages);
 }
 
+// What a rank's part of a stretch may take while it waits: as many bytes of pixels (there may be two: one is encoded while
+// the next is decoded), and as many of features.
+constexpr std::int64_t kStretchBytes = std::int64_t{32} << 20;
+constexpr std::int64_t kPixelBytesOfToken = 2 * 32 * 32 * 3;  // two frames
+
+std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& model) {
+  const std::int64_t feature_bytes = model.feature_columns() * static_cast<std::int64_t>(sizeof(float));
+  return settings.stretch_tokens > 0 ? settings.stretch_tokens
+                                     : std::max<std::int64_t>(1, kStretchBytes / std::max(feature_bytes, kPixelBytesOfToken));
+}
+
 std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
   for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&value, 1)), "agreeing on KV pages")) {
     std::int32_t other = 0;
@@ -100,6 +111,7 @@ struct Engine::State {
   std::unique_ptr<Planner> planner;
   ControlChannel control;
   std::map<RequestId, Live> live;  // engine thread
+  AnswerBuilder::VisualSeconds visual;  // of the steps since units were encoded last
 
   std::mutex mutex;  // guards what follows
   std::condition_variable arrived;
@@ -178,6 +190,8 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .chunk_tokens_max = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1),
                                     .sequences_max = settings.sequences_max,
                                     .span_pages = SchedulerLimits{}.span_pages,
+                                    .stretch_tokens = stretch_tokens_for(settings, *model),
+                                    .look_ahead = settings.look_ahead,
                                     .span_members = settings.span_members});
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
@@ -197,7 +211,7 @@ void Engine::State::admit(Submission submission) {
   request.new_tokens_max = submission.request.new_tokens_max.value_or(
       std::max<std::int64_t>(1, writer.context_tokens_max - request.prompt_tokens));
   for (const VisualUnit& unit : submission.prompt.units) {
-    request.units.push_back({unit.first_token, unit.tokens});
+    request.units.push_back({unit.first_token, unit.tokens, unit.clean != 0});
   }
   Live entry;
   entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
@@ -245,10 +259,13 @@ StepMessage Engine::State::message_of(StepPlan plan) {
 
 // Tokens, failures and times of one step to their requests.
 std::vector<Drawn> Engine::State::deliver(const StepPlan& plan, const std::vector<StepResult>& results) {
-  double encode_seconds = 0;
+  AnswerBuilder::VisualSeconds step;
   std::vector<Drawn> drawn;
   for (const StepResult& result : results) {
-    encode_seconds = std::max(encode_seconds, result.encode_seconds);
+    step.encode = std::max(step.encode, result.encode_seconds);
+    step.decode = std::max(step.decode, result.film_decode_seconds);
+    step.wait = std::max(step.wait, result.film_wait_seconds);
+    step.cpu += result.film_cpu_seconds;
     for (const FailedSequence& failure : result.failed) {
       if (const auto at = live.find(failure.id); at != live.end() && at->second.failure.empty()) {
         at->second.failure = failure.why;
@@ -256,8 +273,16 @@ std::vector<Drawn> Engine::State::deliver(const StepPlan& plan, const std::vecto
       }
     }
   }
+  // What is decoded ahead is counted with the units that come next.
+  visual.encode += step.encode;
+  visual.decode += step.decode;
+  visual.wait += step.wait;
+  visual.cpu += step.cpu;
   for (const EncodeUnit& unit : plan.encode) {
-    live.at(unit.id).answer->encoded_for(encode_seconds / static_cast<double>(plan.encode.size()));
+    live.at(unit.id).answer->encoded_for(visual, 1 / static_cast<double>(plan.encode.size()));
+  }
+  if (!plan.encode.empty()) {
+    visual = {};
   }
   for (const Chunk& chunk : plan.chunks) {
     Live& entry = live.at(chunk.id);

@@ -25,6 +25,8 @@ struct EngineSettings {
   std::int64_t context_tokens_max = 0;   // 0: the model's
   std::int64_t chunk_tokens_max = 1024;
   std::int32_t sequences_max = 64;
+  std::int64_t stretch_tokens = 0;       // visual tokens that a rank decodes and encodes at once; 0: by their memory
+  bool look_ahead = true;                // films are decoded while others are computed; changes no answer
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
   RingPass ring_pass = RingPass::kFewestBytes;
   RingTransport ring_transport = RingTransport::kAuto;
@@ -48,6 +50,9 @@ struct Answer {
   std::uint64_t seed = 0;
   std::vector<MediaReport> media;
   double queue_seconds = 0, encode_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  // Films and pictures to patches: wall time with a decoder at work (of the slowest rank in each step), the part of it in
+  // which nothing else went on, CPU time of all decoders of all ranks.
+  double film_decode_seconds = 0, film_wait_seconds = 0, film_cpu_seconds = 0;
   std::string error;                     // empty, or why this request failed
 };
 

@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <memory>
 #include <utility>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "parallel/bf16_wire.h"
+#include "runtime/media/patches.h"
 
 namespace zoetrope {
 namespace {
@@ -18,7 +21,7 @@ constexpr std::int64_t kPatchValues = 1536;  // 3 channels x 2 frames x 16 x 16
 
 std::int64_t patches_of(const Grid& grid) { return static_cast<std::int64_t>(grid.h) * grid.w; }
 
-std::int64_t tokens_of(const std::vector<Range>& runs) {
+std::int64_t tokens_in(const std::vector<Range>& runs) {
   std::int64_t tokens = 0;
   for (const Range& run : runs) {
     tokens += run.count();
@@ -28,63 +31,76 @@ std::int64_t tokens_of(const std::vector<Range>& runs) {
 
 }  // namespace
 
-FilmRounds::FilmRounds(Model& model, Ranks& ranks, const Compute& compute) : model_(model), ranks_(ranks), compute_(compute) {}
+FilmRounds::FilmRounds(Model& model, Ranks& ranks, const Compute& compute)
+    : model_(model), ranks_(ranks), compute_(compute), decoders_(compute.pool->threads()) {}
 
 void FilmRounds::begin(RequestId id, const Prompt& prompt, const Span& span) {
-  check(films_.emplace(id, Film{&prompt, span, {}}).second, "a sequence started twice");
+  Film film;
+  film.prompt = &prompt;
+  film.media = std::make_shared<const std::vector<Medium>>(prompt.media);
+  film.span = span;
+  check(films_.emplace(id, std::move(film)).second, "a sequence started twice");
 }
 
-void FilmRounds::end(RequestId id) { check(films_.erase(id) == 1, "a sequence ended that this rank does not know"); }
+void FilmRounds::end(RequestId id) {
+  decoders_.drop(id);
+  check(films_.erase(id) == 1, "a sequence ended that this rank does not know");
+}
 
-// Units are dealt over all ranks in contiguous runs of about equal numbers of patches.
-std::vector<FilmRounds::Encoded> FilmRounds::deal(const std::vector<EncodeUnit>& units) const {
-  std::vector<Encoded> dealt;
-  std::int64_t total = 0;
-  for (const EncodeUnit& unit : units) {
-    dealt.push_back({unit.id, unit.unit, 0, films_.at(unit.id).unit(unit.unit).tokens});
-    total += dealt.back().tokens;
+void FilmRounds::announce(const std::vector<EncodeUnit>& ahead) {
+  for (const EncodeUnit& unit : ahead) {
+    if (unit.rank == ranks_.place.rank) {
+      const Film& film = films_.at(unit.id);
+      decoders_.add(unit.id, film.media, unit.unit, film.unit(unit.unit));
+    }
   }
-  std::int64_t before = 0;
-  for (Encoded& unit : dealt) {
-    // The rank in whose share the middle of the unit falls.
-    unit.rank = static_cast<int>((2 * before + unit.tokens) * ranks_.world->size() / (2 * std::max<std::int64_t>(total, 1)));
-    before += unit.tokens;
-  }
-  return dealt;
 }
 
 void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
-  if (plan.encode.empty()) {
-    return;
+  const auto started = std::chrono::steady_clock::now();
+  announce(plan.ahead);
+  if (!plan.encode.empty()) {
+    for (const EncodeUnit& unit : plan.encode) {
+      std::int32_t& seen = films_.at(unit.id).units_seen;
+      check(seen < 0 || unit.unit == seen + 1, "units of a film are encoded in order, each once");
+      seen = unit.unit;
+    }
+    std::vector<std::vector<float>> rows(plan.encode.size());
+    encode_own(plan.encode, rows, result);
+    exchange(plan.encode, rows);
   }
-  const std::vector<Encoded> dealt = deal(plan.encode);
-  std::vector<std::vector<float>> rows(dealt.size());
-  encode_own(dealt, rows, result);
-  exchange(dealt, rows);
+  const DecodeAhead::Times times = decoders_.take_times();
+  result.film_decode_seconds = times.busy_seconds;
+  result.film_wait_seconds = times.waited_seconds;
+  result.film_cpu_seconds = times.cpu_seconds;
+  result.encode_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() - times.waited_seconds;
 }
 
-void FilmRounds::read(const Encoded& unit, std::span<float> patches, StepResult& result) {
+void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResult& result) {
   try {
-    reader_.read(*films_.at(unit.id).prompt, unit.unit, patches);
+    normalise_patches(decoders_.take(unit.id, unit.unit), patches);
   } catch (const Error& error) {
     if (error.radius() != Radius::kRequest) {
       throw;
     }
     // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
     std::fill(patches.begin(), patches.end(), 0.0f);
-    result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+    if (std::none_of(result.failed.begin(), result.failed.end(), [&](const FailedSequence& f) { return f.id == unit.id; })) {
+      result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+    }
   }
 }
 
-void FilmRounds::encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result) {
+void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows, StepResult& result) {
   const std::int64_t columns = model_.feature_columns();
   std::vector<std::size_t> mine;
-  for (std::size_t i = 0; i < dealt.size(); ++i) {
-    if (dealt[i].rank == ranks_.place.rank) {
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    if (units[i].rank == ranks_.place.rank) {
       mine.push_back(i);
     }
   }
-  const auto grid_of = [&](std::size_t i) { return films_.at(dealt[i].id).grid(dealt[i].unit); };
+  const auto grid_of = [&](std::size_t i) { return films_.at(units[i].id).grid(units[i].unit); };
   for (std::size_t at = 0; at < mine.size();) {
     const Grid grid = grid_of(mine[at]);
     const std::int64_t each = patches_of(grid);
@@ -93,16 +109,16 @@ void FilmRounds::encode_own(const std::vector<Encoded>& dealt, std::vector<std::
            (end == at || static_cast<std::int64_t>(end - at + 1) * each <= kVisionBatchPatches)) {
       ++end;
     }
-    const auto units = static_cast<std::int64_t>(end - at);
-    patches_.resize(static_cast<std::size_t>(units * each * kPatchValues));
+    const auto count = static_cast<std::int64_t>(end - at);
+    patches_.resize(static_cast<std::size_t>(count * each * kPatchValues));
     for (std::size_t i = at; i < end; ++i) {
-      read(dealt[mine[i]],
+      read(units[mine[i]],
            {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
            result);
     }
-    std::vector<float> features(static_cast<std::size_t>(units * each / 4 * columns));
-    model_.encode({{patches_.data(), units * each, kPatchValues}, static_cast<int>(units), grid.h, grid.w},
-                  {features.data(), units * each / 4, columns});
+    std::vector<float> features(static_cast<std::size_t>(count * each / 4 * columns));
+    model_.encode({{patches_.data(), count * each, kPatchValues}, static_cast<int>(count), grid.h, grid.w},
+                  {features.data(), count * each / 4, columns});
     for (std::size_t i = at; i < end; ++i) {
       const auto first = features.begin() + static_cast<std::int64_t>(i - at) * each / 4 * columns;
       rows[mine[i]].assign(first, first + each / 4 * columns);
@@ -112,12 +128,12 @@ void FilmRounds::encode_own(const std::vector<Encoded>& dealt, std::vector<std::
 }
 
 // Rows of the unit that `rank` needs, as runs of its tokens.
-std::vector<Range> FilmRounds::runs_for(const Encoded& unit, int rank) const {
+std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const {
   const Film& film = films_.at(unit.id);
   const std::int64_t first = film.unit(unit.unit).first_token;
   const int member = place_of(ranks_.layout, rank).member;
   std::vector<Range> runs;
-  for (std::int64_t token = 0; token < unit.tokens; ++token) {
+  for (std::int64_t token = 0; token < tokens_of(unit); ++token) {
     if (film.span.computes(first + token) != member) {
       continue;
     }
@@ -130,15 +146,15 @@ std::vector<Range> FilmRounds::runs_for(const Encoded& unit, int rank) const {
 }
 
 // Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
-void FilmRounds::exchange(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows) {
+void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
   const bool as_bf16 = compute_.rounds();
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
   const std::int64_t columns = model_.feature_columns();
   const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * (as_bf16 ? sizeof(Bf16) : sizeof(float)); };
   std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
-  for (std::size_t i = 0; i < dealt.size(); ++i) {
-    const Encoded& unit = dealt[i];
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    const EncodeUnit& unit = units[i];
     for (int rank = 0; rank < ranks_.world->size(); ++rank) {
       if (rank == own || unit.rank != own) {
         continue;
@@ -152,7 +168,7 @@ void FilmRounds::exchange(const std::vector<Encoded>& dealt, std::vector<std::ve
     }
     if (unit.rank != own) {
       auto& in = incoming[static_cast<std::size_t>(unit.rank)];
-      in.resize(in.size() + bytes_of(tokens_of(runs_for(unit, own)) * columns));
+      in.resize(in.size() + bytes_of(tokens_in(runs_for(unit, own)) * columns));
     }
   }
   std::vector<SendPart> sends;
@@ -167,20 +183,20 @@ void FilmRounds::exchange(const std::vector<Encoded>& dealt, std::vector<std::ve
   }
   ranks_.world->exchange(sends, receives, "visual features to their owners");
   std::vector<std::size_t> taken(size, 0);
-  for (std::size_t i = 0; i < dealt.size(); ++i) {
-    const Encoded& unit = dealt[i];
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    const EncodeUnit& unit = units[i];
     const std::vector<Range> runs = runs_for(unit, own);
     if (runs.empty()) {
       continue;
     }
-    const std::int64_t values = tokens_of(runs) * columns;
+    const std::int64_t values = tokens_in(runs) * columns;
     std::vector<float>& kept = films_.at(unit.id).features[unit.unit];
     if (unit.rank != own) {
       const auto from = static_cast<std::size_t>(unit.rank);
       kept.resize(static_cast<std::size_t>(values));
       from_wire(incoming[from].data() + taken[from], values, as_bf16, kept.data());
       taken[from] += bytes_of(values);
-    } else if (runs.front().count() == unit.tokens) {
+    } else if (runs.front().count() == tokens_of(unit)) {
       kept = std::move(rows[i]);
     } else {
       for (const Range& run : runs) {

@@ -1,6 +1,8 @@
-// Rounds of film: pictures and pairs of frames become visual features, shared by all ranks. Each rank decodes and encodes
-// its own contiguous run of a step's units; the features go to the ranks that compute their tokens in one exchange and are
-// given up when the last of these tokens has been staged. Owned by the step runner of a rank; decides nothing.
+// Rounds of film: pictures and pairs of frames become visual features, shared by all ranks, a stretch at a time. Each rank
+// decodes the units that the plan deals to it on threads of its own, the next stretch while this one is computed. A stretch is
+// encoded in the step that needs the first of it, every rank its part; the features go to the ranks that compute their tokens
+// in one exchange and are given up when the last of these tokens has been staged. Owned by the step runner of a rank; decides
+// nothing.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "parallel/ranks.h"
+#include "runtime/engine/decode_ahead.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/model/model.h"
 #include "runtime/prompt/prompt.h"
@@ -22,8 +25,8 @@ class FilmRounds {
   void begin(RequestId id, const Prompt& prompt, const Span& span);
   void end(RequestId id);
 
-  // Collective, with the same plan on every rank: the units of plan.encode, to the ranks of their tokens. Films that cannot
-  // be decoded go to result.failed.
+  // Collective, with the same plan on every rank: begins to decode plan.ahead, encodes plan.encode, sends the features to the
+  // ranks of their tokens. Films that cannot be decoded go to result.failed, times to its seconds.
   void encode(const StepPlan& plan, StepResult& result);
 
   // Appends the features of this member's tokens of a chunk to `visual` [n, feature columns] and their rows to
@@ -33,30 +36,26 @@ class FilmRounds {
  private:
   struct Film {  // the visual side of a sequence
     const Prompt* prompt = nullptr;
+    DecodeAhead::Media media;  // of the prompt, shared with the decoders
     Span span;
+    std::int32_t units_seen = -1;  // the last that was encoded
     // By unit: [tokens that this member computes, feature columns].
     std::map<std::int32_t, std::vector<float>> features;
 
     const VisualUnit& unit(std::int32_t index) const { return prompt->units[static_cast<std::size_t>(index)]; }
     const Grid& grid(std::int32_t index) const { return prompt->media[static_cast<std::size_t>(unit(index).medium)].grid; }
   };
-  struct Encoded {  // one unit of this step and who encodes it
-    RequestId id{};
-    std::int32_t unit = 0;
-    int rank = 0;
-    std::int64_t tokens = 0;
-  };
-
-  std::vector<Encoded> deal(const std::vector<EncodeUnit>& units) const;
-  void encode_own(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows, StepResult& result);
-  void read(const Encoded& unit, std::span<float> patches, StepResult& result);
-  void exchange(const std::vector<Encoded>& dealt, std::vector<std::vector<float>>& rows);
-  std::vector<Range> runs_for(const Encoded& unit, int rank) const;
+  void announce(const std::vector<EncodeUnit>& ahead);
+  void encode_own(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows, StepResult& result);
+  void read(const EncodeUnit& unit, std::span<float> patches, StepResult& result);
+  void exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows);
+  std::vector<Range> runs_for(const EncodeUnit& unit, int rank) const;
+  std::int64_t tokens_of(const EncodeUnit& unit) const { return films_.at(unit.id).unit(unit.unit).tokens; }
 
   Model& model_;
   Ranks& ranks_;
   Compute compute_;
-  UnitReader reader_;
+  DecodeAhead decoders_;
   std::map<RequestId, Film> films_;
   std::vector<float> patches_;
 };

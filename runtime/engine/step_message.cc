@@ -43,6 +43,9 @@ std::vector<std::byte> encoded(const StepResult& result) {
     w.put_text(failure.why);
   });
   w.put(result.encode_seconds);
+  w.put(result.film_decode_seconds);
+  w.put(result.film_wait_seconds);
+  w.put(result.film_cpu_seconds);
   return w.take();
 }
 
@@ -64,6 +67,9 @@ StepResult decoded_result(std::span<const std::byte> bytes) {
     return failure;
   });
   result.encode_seconds = r.get<double>();
+  result.film_decode_seconds = r.get<double>();
+  result.film_wait_seconds = r.get<double>();
+  result.film_cpu_seconds = r.get<double>();
   r.end();
   return result;
 }

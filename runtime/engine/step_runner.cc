@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
@@ -16,9 +15,7 @@ StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
   begin(message);
-  const auto started = std::chrono::steady_clock::now();
   rounds_.encode(message.plan, result);
-  result.encode_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (message.plan.chunks.empty()) {
     return result;  // nobody has rows: every rank knows it from the plan
   }

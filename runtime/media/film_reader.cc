@@ -42,7 +42,8 @@ class FilmReader::Run {
     counts.restarts = 0;
   }
 
-  void read(std::int64_t index, std::span<std::uint8_t> rgb) {
+  void read(std::int64_t index, std::span<std::uint8_t> rgb, const std::stop_token& stop) {
+    stop_ = stop;
     check(index >= 0 && index < static_cast<std::int64_t>(table_.frames.size()), "a frame of the table");
     check_eq(rgb.size(), static_cast<std::size_t>(settings_.height) * static_cast<std::size_t>(settings_.width) * 3,
              "bytes of the resized frame");
@@ -133,6 +134,12 @@ class FilmReader::Run {
   bool send_next(bool all_needed) {
     if (drained_) {
       return false;
+    }
+    if (stop_.stop_requested()) {
+      refuse(Radius::kRequest, {.what = "film " + source_.name,
+                                .found = "reading was stopped",
+                                .expected = "a reader for its frames",
+                                .remedy = "ask again"});
     }
     if (!input_->next(*packet_)) {
       drained_ = true;
@@ -310,6 +317,7 @@ class FilmReader::Run {
   bool skip_unneeded_ = false;
   std::set<std::int64_t> damaged_;  // frames whose data the decoder could not follow
   std::string complaint_;
+  std::stop_token stop_;
   std::int64_t held_index_ = -1;
   std::vector<std::uint8_t> held_;  // the frame read last
 };
@@ -322,7 +330,9 @@ FilmReader::FilmReader(const MediaSource& source, const FrameTable& table, int h
 
 FilmReader::~FilmReader() = default;
 
-void FilmReader::read(std::int64_t index, std::span<std::uint8_t> rgb) { run_->read(index, rgb); }
+void FilmReader::read(std::int64_t index, std::span<std::uint8_t> rgb, const std::stop_token& stop) {
+  run_->read(index, rgb, stop);
+}
 
 const FilmReaderCounts& FilmReader::counts() const { return run_->counts; }
 

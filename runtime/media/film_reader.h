@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "runtime/media/frame_table.h"
@@ -41,8 +42,8 @@ class FilmReader {
   FilmReader& operator=(const FilmReader&) = delete;
 
   // Frame `index` of the table into rgb [height, width, 3]. Throws Error(kRequest) naming the film, the frame and its
-  // time when the frame is damaged, cannot be decoded or changes its size.
-  void read(std::int64_t index, std::span<std::uint8_t> rgb);
+  // time when the frame is damaged, cannot be decoded or changes its size, or when `stop` asks to give up on the way.
+  void read(std::int64_t index, std::span<std::uint8_t> rgb, const std::stop_token& stop = {});
 
   const FilmReaderCounts& counts() const;
 

@@ -370,6 +370,12 @@ void read_orientation(FrameTable& table, const AVStream& stream) {
 
 }  // namespace
 
+bool FrameTable::starts_behind(std::int64_t previous, std::int64_t index) const {
+  const auto after = std::upper_bound(access_points.begin(), access_points.end(), previous,
+                                      [](std::int64_t i, const AccessPoint& p) { return i < p.frame; });
+  return after != access_points.end() && after->frame <= index;
+}
+
 double FrameTable::duration_seconds() const {
   return frames.empty() ? 0 : frames.back().seconds + (fps > 0 ? 1 / fps : 0);
 }

@@ -37,6 +37,8 @@ struct FrameTable {
   std::vector<AccessPoint> access_points = {};  // rising; empty when only the start is proven
   std::vector<std::string> notes = {};          // what was found odd and what was done about it
 
+  // Whether frame `index` can be had without decoding `previous` or anything before it.
+  bool starts_behind(std::int64_t previous, std::int64_t index) const;
   double duration_seconds() const;  // until the end of the last frame's average time
 };
 

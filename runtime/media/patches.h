@@ -13,12 +13,11 @@ constexpr int kPatchColumns = 3 * kTemporalPatch * kPatchSide * kPatchSide;  // 
 
 // One temporal pair: two frames [height, width, 3], both sides multiples of 32 (an image is given twice). Row r of
 // `out` [height/16 * width/16, 1536] is a patch; four consecutive rows are one 2x2 merge block, blocks in raster order.
-// Column c = ((channel*2 + frame)*16 + y)*16 + x. Values (u8 - 127.5) / 127.5 in fp32.
+// Column c = ((channel*2 + frame)*16 + y)*16 + x. Bytes as they are: a quarter of the memory while they wait.
 void write_patches(std::span<const std::uint8_t> frame0, std::span<const std::uint8_t> frame1, int height, int width,
-                   std::span<float> out);
+                   std::span<std::uint8_t> out);
 
-// The same order, bytes as they are.
-void write_patches_u8(std::span<const std::uint8_t> frame0, std::span<const std::uint8_t> frame1, int height, int width,
-                      std::span<std::uint8_t> out);
+// What the vision tower multiplies: (u8 - 127.5) / 127.5 in fp32, value by value.
+void normalise_patches(std::span<const std::uint8_t> bytes, std::span<float> out);
 
 }  // namespace zoetrope

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <exception>
+#include <future>
 #include <list>
 #include <mutex>
 #include <string>
@@ -15,7 +18,7 @@ constexpr std::size_t kTablesMax = 32;
 struct Kept {
   std::string key;
   std::shared_ptr<const std::vector<std::byte>> bytes;  // keeps the address in the key from being used again
-  std::shared_ptr<const FrameTable> table;
+  std::shared_future<std::shared_ptr<const FrameTable>> table;  // those who ask while it is being made wait for it
 };
 
 std::string key_of(const MediaSource& source) {
@@ -34,24 +37,32 @@ std::shared_ptr<const FrameTable> frame_table_of(const MediaSource& source) {
   static std::mutex mutex;
   static std::list<Kept> kept;  // latest first
   const std::string key = key_of(source);
+  std::promise<std::shared_ptr<const FrameTable>> made;
   if (!key.empty()) {
-    const std::lock_guard lock(mutex);
-    for (auto at = kept.begin(); at != kept.end(); ++at) {
-      if (at->key == key) {
-        kept.splice(kept.begin(), kept, at);
-        return at->table;
-      }
+    std::unique_lock lock(mutex);
+    const auto at = std::find_if(kept.begin(), kept.end(), [&](const Kept& k) { return k.key == key; });
+    if (at != kept.end()) {
+      kept.splice(kept.begin(), kept, at);
+      const auto table = at->table;
+      lock.unlock();
+      return table.get();
     }
-  }
-  auto table = std::make_shared<const FrameTable>(read_frame_table(source));
-  if (!key.empty()) {
-    const std::lock_guard lock(mutex);
-    kept.push_front({key, source.bytes, table});
+    kept.push_front({key, source.bytes, made.get_future().share()});
     if (kept.size() > kTablesMax) {
       kept.pop_back();
     }
   }
-  return table;
+  try {
+    auto table = std::make_shared<const FrameTable>(read_frame_table(source));
+    made.set_value(table);
+    return table;
+  } catch (...) {
+    // Whoever waits fails alike; the next one looks again.
+    made.set_exception(std::current_exception());
+    const std::lock_guard lock(mutex);
+    kept.remove_if([&](const Kept& k) { return k.key == key; });
+    throw;
+  }
 }
 
 }  // namespace zoetrope

@@ -1,4 +1,5 @@
-// Frame tables of films that were looked at lately: many questions about one film demux it once. Thread-safe.
+// Frame tables of films that were looked at lately: many questions about one film demux it once, also when they
+// come together. Thread-safe.
 #pragma once
 
 #include <memory>

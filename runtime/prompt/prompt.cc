@@ -15,11 +15,21 @@ namespace {
 
 using json::Fields;
 
-// A film (or a list of pictures) as the prompt needs it: the medium and the time of every pair.
+// A film (or a list of pictures) as the prompt needs it: the medium, the time of every pair and whether it starts clean.
 struct LookedAt {
   Medium medium;
   std::vector<double> timestamps;
+  std::vector<std::int64_t> clean;  // VisualUnit::clean
 };
+
+// A film is decoded anew behind the pair before where an access point lies between.
+std::vector<std::int64_t> clean_pairs(const FrameTable& table, const std::vector<std::int64_t>& frames) {
+  std::vector<std::int64_t> clean{1};
+  for (std::size_t at = 2; at < frames.size(); at += 2) {
+    clean.push_back(table.starts_behind(frames[at - 1], frames[at]) ? 1 : 0);
+  }
+  return clean;
+}
 
 LookedAt look_at_image(const Fields& item, const ChatRequest& request, const PromptWriter& writer) {
   LookedAt looked;
@@ -30,6 +40,7 @@ LookedAt look_at_image(const Fields& item, const ChatRequest& request, const Pro
   looked.medium.resized_width = plan.resized.width;
   looked.medium.grid = plan.grid;
   looked.medium.report = plan.report;
+  looked.clean = {1};
   return looked;
 }
 
@@ -77,7 +88,9 @@ LookedAt look_at_video(const Fields& item, const ChatRequest& request, const Pro
   } else {
     looked.medium.kind = Medium::Kind::kFilm;
     looked.medium.sources = {media_from_reference(item.text("video"), request.media_base)};
-    plan = plan_video(looked.medium.sources[0].name, *frame_table_of(looked.medium.sources[0]), writer.video, options);
+    const auto table = frame_table_of(looked.medium.sources[0]);
+    plan = plan_video(looked.medium.sources[0].name, *table, writer.video, options);
+    looked.clean = clean_pairs(*table, plan.frames);
   }
   looked.medium.resized_height = plan.resized.height;
   looked.medium.resized_width = plan.resized.width;
@@ -86,6 +99,7 @@ LookedAt look_at_video(const Fields& item, const ChatRequest& request, const Pro
   looked.medium.rotate = options.rotate;
   looked.medium.report = std::move(plan.report);
   looked.timestamps = std::move(plan.timestamps);
+  looked.clean.resize(static_cast<std::size_t>(looked.medium.grid.t), 1);  // pictures know nothing of each other
   return looked;
 }
 
@@ -118,7 +132,7 @@ void expand(const Piece& piece, const LookedAt& looked, std::vector<Piece>& out)
 }
 
 // Runs of placeholder tokens in order of appearance are the units of the media in the same order.
-void find_units(Prompt& prompt, std::int32_t image_token, std::int32_t video_token) {
+void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& clean, std::int32_t image_token, std::int32_t video_token) {
   std::size_t at = 0;
   const auto placeholder = [&](TokenId id) { return id == image_token || id == video_token; };
   for (std::size_t m = 0; m < prompt.media.size(); ++m) {
@@ -129,7 +143,8 @@ void find_units(Prompt& prompt, std::int32_t image_token, std::int32_t video_tok
       }
       const std::int64_t tokens = medium.grid.tokens_of_pair();
       check(at + static_cast<std::size_t>(tokens) <= prompt.tokens.size(), "placeholder tokens are missing from the prompt");
-      prompt.units.push_back({static_cast<std::int32_t>(m), pair, static_cast<std::int64_t>(at), tokens});
+      prompt.units.push_back({static_cast<std::int32_t>(m), pair, static_cast<std::int64_t>(at), tokens,
+                              clean[m][static_cast<std::size_t>(pair)]});
       at += static_cast<std::size_t>(tokens);
     }
   }
@@ -215,6 +230,7 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
   refuse_media_left_out(request, rendered);
   Prompt prompt;
   std::vector<Piece> pieces;
+  std::vector<std::vector<std::int64_t>> clean;  // by medium and pair
   for (const Piece& piece : rendered) {
     if (piece.kind != Piece::Kind::kImage && piece.kind != Piece::Kind::kVideo) {
       pieces.push_back(piece);
@@ -225,12 +241,13 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
     LookedAt looked = piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
     expand(piece, looked, pieces);
     prompt.media.push_back(std::move(looked.medium));
+    clean.push_back(std::move(looked.clean));
   }
   prompt.tokens = tokenizer->encode(pieces);
   if (prompt.tokens.empty()) {
     refuse(Radius::kRequest, {request.name + ": the prompt", "no tokens", "at least one message with content", "add a message"});
   }
-  find_units(prompt, image_token, video_token);
+  find_units(prompt, clean, image_token, video_token);
   refuse_too_long(prompt, request, context_tokens_max);
   lay_out_positions(prompt);
   return prompt;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct VisualUnit {
   std::int32_t pair = 0;           // index of the frame pair inside the medium
   std::int64_t first_token = 0;    // of its run of placeholder tokens
   std::int64_t tokens = 0;         // grid.h * grid.w / 4
+  std::int64_t clean = 1;          // 1: nothing that the unit before it needs has to be decoded for it
 };
 
 struct Prompt {
@@ -63,14 +65,15 @@ struct PromptWriter {
 std::vector<std::byte> encoded(const Prompt& prompt);
 Prompt decoded_prompt(std::span<const std::byte> bytes);
 
-// Produces the patches of visual units; one per rank, keeps the decoder of the film it is in open between calls, so that
-// units of one film read in rising order cost one linear decode. Memory: one decoder and two frames.
+// Produces the patches of visual units; one thread uses it. Keeps the decoder of the film it is in open between calls, so
+// that pairs of one film read in rising order cost one linear decode. Memory: one decoder and two frames.
 class UnitReader {
  public:
   UnitReader();
   ~UnitReader();
-  // patches [grid.h * grid.w, 1536] fp32 of one unit, in merge-block order. Error(kRequest) naming film, frame, time.
-  void read(const Prompt& prompt, std::int32_t unit, std::span<float> patches);
+  // Bytes of the patches [grid.h * grid.w, 1536] of a picture or a pair of frames (media/patches.h). Error(kRequest) naming
+  // film, frame and time; also when `stop` asks to give up.
+  void read(const Medium& medium, std::int32_t pair, std::span<std::uint8_t> patches, const std::stop_token& stop = {});
 
  private:
   struct State;

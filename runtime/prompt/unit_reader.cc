@@ -48,7 +48,7 @@ struct UnitReader::State {
     last_frame = -1;
   }
 
-  void read_film(const Medium& medium, std::int32_t pair) {
+  void read_film(const Medium& medium, std::int32_t pair, const std::stop_token& stop) {
     open(medium);
     for (int half = 0; half < 2; ++half) {
       const std::int64_t frame = medium.frames[static_cast<std::size_t>(2 * pair + half)];
@@ -57,7 +57,7 @@ struct UnitReader::State {
         continue;
       }
       try {
-        film->read(frame, frames[half]);
+        film->read(frame, frames[half], stop);
       } catch (...) {
         film.reset();  // its decoder is in an unknown state
         throw;
@@ -77,9 +77,7 @@ struct UnitReader::State {
 UnitReader::UnitReader() : state_(std::make_unique<State>()) {}
 UnitReader::~UnitReader() = default;
 
-void UnitReader::read(const Prompt& prompt, std::int32_t unit_index, std::span<float> patches) {
-  const VisualUnit& unit = prompt.units.at(static_cast<std::size_t>(unit_index));
-  const Medium& medium = prompt.media.at(static_cast<std::size_t>(unit.medium));
+void UnitReader::read(const Medium& medium, std::int32_t pair, std::span<std::uint8_t> patches, const std::stop_token& stop) {
   check_eq(patches.size(), static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns,
            "room for the patches of one unit");
   State& s = *state_;
@@ -93,11 +91,11 @@ void UnitReader::read(const Prompt& prompt, std::int32_t unit_index, std::span<f
       s.frames[1] = s.frames[0];
       break;
     case Medium::Kind::kFilm:
-      s.read_film(medium, unit.pair);
+      s.read_film(medium, pair, stop);
       break;
     case Medium::Kind::kPictureList:
       for (int half = 0; half < 2; ++half) {
-        const std::int64_t index = medium.frames[static_cast<std::size_t>(2 * unit.pair + half)];
+        const std::int64_t index = medium.frames[static_cast<std::size_t>(2 * pair + half)];
         s.read_still(medium.sources.at(static_cast<std::size_t>(index)), medium, s.frames[half]);
       }
       break;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -127,6 +128,100 @@ TEST(Planner, SpreadsWhatOneMemberCannotHold) {
   const auto why = planner.refusal(request(3, 256 * 20, 10));
   ASSERT_TRUE(why.has_value());
   EXPECT_NE(why->find("= 21 pages of 256, expected at most 20 pages (what 2 ring members hold, 10 each)"), std::string::npos) << *why;
+}
+
+// Units of `tokens` tokens each, back to back from token 10.
+std::vector<UnitSpan> units_of(std::size_t count, std::int64_t tokens) {
+  std::vector<UnitSpan> units;
+  for (std::size_t i = 0; i < count; ++i) {
+    units.push_back({10 + static_cast<std::int64_t>(i) * tokens, tokens, true});
+  }
+  return units;
+}
+
+// Runs one request to its first token; returns every unit named ahead, with its step, in order of `encode`.
+struct FilmSteps {
+  std::vector<std::int32_t> encoded, ranks;
+  std::map<std::int32_t, std::pair<std::uint64_t, std::int32_t>> ahead;  // unit -> step and rank
+  std::vector<std::uint64_t> encoded_in;
+  std::int64_t waiting_max = 0;  // units that were named and not encoded, after a step
+};
+
+FilmSteps film_steps(Planner& planner, const Request& asked) {
+  FilmSteps steps;
+  planner.submit(asked);
+  for (bool drawn = false; !drawn;) {
+    const StepPlan plan = planner.plan();
+    for (const EncodeUnit& unit : plan.ahead) {
+      EXPECT_TRUE(steps.ahead.emplace(unit.unit, std::pair(plan.step, unit.rank)).second) << "named twice: " << unit.unit;
+    }
+    for (const EncodeUnit& unit : plan.encode) {
+      steps.encoded.push_back(unit.unit);
+      steps.ranks.push_back(unit.rank);
+      steps.encoded_in.push_back(plan.step);
+      EXPECT_TRUE(steps.ahead.contains(unit.unit) && steps.ahead[unit.unit].second == unit.rank) << unit.unit;
+    }
+    for (const Chunk& chunk : plan.chunks) {
+      for (std::size_t unit = steps.encoded.size(); unit < asked.units.size(); ++unit) {
+        EXPECT_GE(asked.units[unit].first_token, chunk.first_token + chunk.tokens) << "computed before it was encoded: " << unit;
+      }
+      drawn = !chunk.sampled.empty();
+    }
+    steps.waiting_max = std::max(steps.waiting_max, static_cast<std::int64_t>(steps.ahead.size() - steps.encoded.size()));
+    planner.commit(draws(plan));
+    EXPECT_EQ(planner.invariants_broken(), "");
+  }
+  return steps;
+}
+
+TEST(Planner, TheNextStretchIsNamedWithItsRanksWhileThisOneIsComputed) {
+  SchedulerLimits bounds = limits(100, 64);
+  bounds.stretch_tokens = 50;
+  Planner planner({.ring = 2, .tp = 1}, bounds);
+  const FilmSteps steps = film_steps(planner, request(1, 10 + 40 * 10 + 5, 4, units_of(40, 10)));
+  ASSERT_EQ(steps.encoded.size(), 40U);
+  EXPECT_TRUE(std::is_sorted(steps.encoded.begin(), steps.encoded.end()));
+  EXPECT_EQ(steps.waiting_max, 10) << "one stretch of 50 tokens for each of two ranks";
+  for (std::size_t unit = 0; unit < 40; ++unit) {
+    EXPECT_EQ(steps.ranks[unit], unit % 10 < 5 ? 0 : 1) << unit;
+    const std::uint64_t named = steps.ahead.at(static_cast<std::int32_t>(unit)).first;
+    EXPECT_TRUE(unit < 10 ? named == steps.encoded_in[unit] : named < steps.encoded_in[unit]) << unit;
+  }
+}
+
+TEST(Planner, WithoutLookingAheadStretchesAreNamedWhenTheyAreEncoded) {
+  SchedulerLimits bounds = limits(100, 64);
+  bounds.stretch_tokens = 50;
+  bounds.look_ahead = false;
+  Planner planner({.ring = 2, .tp = 1}, bounds);
+  const FilmSteps steps = film_steps(planner, request(1, 10 + 40 * 10 + 5, 4, units_of(40, 10)));
+  EXPECT_EQ(steps.waiting_max, 0);
+  for (std::size_t unit = 0; unit < 40; ++unit) {
+    EXPECT_EQ(steps.ahead.at(static_cast<std::int32_t>(unit)).first, steps.encoded_in[unit]) << unit;
+  }
+}
+
+// Several films decode ahead no more than one stretch together, and a film that goes gives its part back.
+TEST(Planner, FilmsLookAheadNoFurtherThanAStretchTogether) {
+  SchedulerLimits bounds = limits(100, 64);
+  bounds.stretch_tokens = 50;
+  Planner planner({}, bounds);
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    planner.submit(request(id, 10 + 3 * 10, 4, units_of(3, 10)));
+  }
+  const StepPlan first = planner.plan();
+  EXPECT_EQ(first.encode.size(), 6U) << "64 rows hold the first film and the beginning of the second";
+  EXPECT_EQ(first.ahead.size(), 9U) << "30 tokens of the third fit in a stretch of 50";
+  planner.cancel(RequestId{3});
+  planner.commit(draws(first));
+  planner.submit(request(4, 10 + 5 * 10, 4, units_of(5, 10)));
+  const StepPlan second = planner.plan();
+  std::map<std::uint64_t, int> named;
+  for (const EncodeUnit& unit : second.ahead) {
+    ++named[static_cast<std::uint64_t>(unit.id)];
+  }
+  EXPECT_EQ(named, (std::map<std::uint64_t, int>{{4, 5}}));
+  EXPECT_EQ(planner.invariants_broken(), "");
 }
 
 TEST(Planner, CancelledWhileWaitingAndWhileRunning) {

@@ -13,7 +13,8 @@ StepPlan example() {
   StepPlan plan;
   plan.step = 41;
   plan.starts = {{RequestId{7}, {.members = 2, .first_member = 3, .ring = 4}}};
-  plan.encode = {{RequestId{7}, 0}, {RequestId{7}, 1}};
+  plan.ahead = {{RequestId{7}, 1, 2}, {RequestId{7}, 2, 3}};
+  plan.encode = {{RequestId{7}, 0, 3}, {RequestId{7}, 1, 2}};
   plan.chunks = {{RequestId{7}, 256, 3, {5, 6}, {258}, {}}, {RequestId{9}, 10, 1, {}, {10}, {123}}};
   plan.truncations = {{RequestId{9}, 10}};
   plan.releases = {RequestId{1}, RequestId{2}};

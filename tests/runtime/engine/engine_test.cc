@@ -179,6 +179,26 @@ TEST(Engine, OneAnswerInEveryChunkThreadsAndCompany) {
   }
 }
 
+// Films by stretches of any length, decoded ahead or when they are needed, by one or several decoders a rank: one answer.
+TEST(Engine, OneAnswerInEveryStretch) {
+  const Answers whole = over({}, settings(), film_questions());
+  for (const Layout layout : {Layout{1, 1}, Layout{2, 2}}) {
+    for (const std::int64_t stretch : {1, 37}) {
+      for (const bool look_ahead : {true, false}) {
+        EngineSettings how = settings(stretch == 37 ? 100 : 1024, layout.ring == 1 ? 3 : 1);
+        how.stretch_tokens = stretch;
+        how.look_ahead = look_ahead;
+        expect_equal(whole, over(layout, how, film_questions()),
+                     described(layout) + " stretches of " + std::to_string(stretch) + (look_ahead ? " ahead" : ""));
+      }
+    }
+  }
+  EngineSettings spanned = settings(257);
+  spanned.stretch_tokens = 50;
+  spanned.span_members = 4;
+  expect_equal(whole, over({4, 1}, spanned, film_questions()), "spanned");
+}
+
 TEST(Engine, ASeedDrawsTheSameAnswerAndAnotherSeedAnother) {
   Questions questions;
   for (int seed = 0; seed < 6; ++seed) {
@@ -249,7 +269,7 @@ TEST(Engine, LogitsThatAreNoNumbersFailTheirRequest) {
   }
 }
 
-// A film that is damaged behind its headers fails its own request, with frame and rank; the others are answered.
+// A film that is damaged behind its headers fails its own request, with frame, time and rank; the others are answered.
 TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
   const fs::path folder = fs::temp_directory_path() / ("zoetrope-engine-test-" + std::to_string(::getpid()));
   fs::create_directories(folder);
@@ -267,11 +287,19 @@ TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
       {"damaged", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
                       R"("}},{"type":"text","text":"What appears first?"}]}],"max_tokens":8})"},
       {"talk", film_questions().at("talk")}};
-  const Answers answers = over({2, 1}, settings(), questions);
-  EXPECT_NE(answers.at("damaged").error.find("damaged.mp4"), std::string::npos) << answers.at("damaged").error;
-  EXPECT_NE(answers.at("damaged").error.find("rank"), std::string::npos) << answers.at("damaged").error;
-  EXPECT_EQ(answers.at("talk").error, "");
-  EXPECT_FALSE(answers.at("talk").text.empty());
+  for (const int ring : {2, 4}) {
+    for (const std::int64_t stretch : {0, 40}) {  // in one stretch, and behind others that are sound
+      EngineSettings how = settings(64, 2);
+      how.stretch_tokens = stretch;
+      const Answers answers = over({ring, 1}, how, questions);
+      const std::string& error = answers.at("damaged").error;
+      EXPECT_NE(error.find("damaged.mp4': frame "), std::string::npos) << error;
+      EXPECT_NE(error.find(" seconds"), std::string::npos) << error;
+      EXPECT_NE(error.find("(rank "), std::string::npos) << error;
+      EXPECT_EQ(answers.at("talk").error, "");
+      EXPECT_FALSE(answers.at("talk").text.empty());
+    }
+  }
   fs::remove_all(folder);
 }
 

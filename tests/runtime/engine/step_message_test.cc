@@ -50,10 +50,14 @@ TEST(StepResult, SurvivesTheWire) {
   result.drawn = {{RequestId{9}, {.token = 4, .logprob = -0.5f, .top = {{4, -0.5f}, {7, -1.5f}}}}};
   result.failed = {{RequestId{2}, "frame 7 is damaged"}};
   result.encode_seconds = 1.5;
+  result.film_decode_seconds = 2.5;
+  result.film_wait_seconds = 0.25;
+  result.film_cpu_seconds = 4.75;
   const StepResult back = decoded_result(encoded(result));
   ASSERT_EQ(back.drawn.size(), 1U);
   EXPECT_EQ(back.drawn[0].sampled.top.at(1).token, 7);
   EXPECT_EQ(back.failed.at(0).why, "frame 7 is damaged");
+  EXPECT_EQ(back.film_wait_seconds, 0.25);
   EXPECT_EQ(encoded(back), encoded(result));
   const auto bytes = encoded(result);
   for (std::size_t length = 0; length < bytes.size(); ++length) {

@@ -31,7 +31,7 @@ TEST(Patches, OrderOfEveryRecordedElement) {
         }
       }
       std::vector<std::uint8_t> out(kPair);
-      write_patches_u8(frames[0], frames[1], kHeight, kWidth, out);
+      write_patches(frames[0], frames[1], kHeight, kWidth, out);
       std::size_t wrong = 0;
       for (std::size_t i = 0; i < kPair; ++i) {
         wrong += out[i] != static_cast<std::uint8_t>(golden[static_cast<std::size_t>(t) * kPair + i] >> digit);
@@ -47,10 +47,10 @@ TEST(Patches, WholeImagePathEqualsTheReferenceBits) {
   Picture resized;
   resize_bicubic(decoded, 352, 416, resized);
   std::vector<std::uint8_t> bytes(22 * 26 * 1536);
-  write_patches_u8(resized.rgb, resized.rgb, 352, 416, bytes);
+  write_patches(resized.rgb, resized.rgb, 352, 416, bytes);
   EXPECT_EQ(bytes, golden.data<std::uint8_t>("pixel_values_u8"));
   std::vector<float> values(bytes.size());
-  write_patches(resized.rgb, resized.rgb, 352, 416, values);
+  normalise_patches(bytes, values);
   values.resize(64 * 1536);
   EXPECT_EQ(values, golden.data<float>("pixel_values.first_64_rows"));
 }

@@ -112,7 +112,7 @@ void compare_grids(const json::Object& golden, const Prompt& prompt) {
   EXPECT_EQ(video, golden.at("video_grid_thw").as_array().size());
 }
 
-// Patches through UnitReader, turned back into bytes, against the recorded ones.
+// Patches through UnitReader against the recorded ones.
 void compare_pixels(const test::SafetensorsFile& tensors, const Prompt& prompt) {
   UnitReader reader;
   for (const bool picture : {true, false}) {
@@ -127,11 +127,11 @@ void compare_pixels(const test::SafetensorsFile& tensors, const Prompt& prompt) 
       if ((medium.kind == Medium::Kind::kPicture) != picture) {
         continue;
       }
-      std::vector<float> patches(static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
-      reader.read(prompt, static_cast<std::int32_t>(unit), patches);
+      std::vector<std::uint8_t> patches(static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
+      reader.read(medium, prompt.units[unit].pair, patches);
       ASSERT_LE(at + patches.size(), recorded.size());
       for (std::size_t i = 0; i < patches.size(); ++i) {
-        ASSERT_EQ(patches[i], (static_cast<float>(recorded[at + i]) - 127.5f) / 127.5f) << name << " value " << at + i;
+        ASSERT_EQ(patches[i], recorded[at + i]) << name << " value " << at + i;
       }
       at += patches.size();
     }

@@ -102,9 +102,9 @@ TEST(Prompt, AListOfPicturesIsAVideoWithItsOwnTimes) {
   EXPECT_NE(text.find("<2.2 seconds>"), std::string::npos) << text;  // (0.5 + 4) / 2 = 2.25, to even
   EXPECT_NE(text.find("<9.0 seconds>"), std::string::npos) << text;
   UnitReader reader;
-  std::vector<float> first(static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns)), second(first.size());
-  reader.read(prompt, 0, first);
-  reader.read(prompt, 1, second);
+  std::vector<std::uint8_t> first(static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns)), second(first.size());
+  reader.read(prompt.media[0], 0, first);
+  reader.read(prompt.media[0], 1, second);
   EXPECT_EQ(first, second);
   EXPECT_THROW(writing().write(R"([{"type":"video","video":["picture-1.png","picture-2.png"]},{"type":"text","text":"?"}])"), Error);
 }
@@ -114,14 +114,14 @@ TEST(Prompt, UnitsDoNotDependOnTheOrderOfReading) {
   const Prompt prompt = writing().write(R"([{"type":"video","video":"film-45s.mp4","max_frames":13},{"type":"text","text":"?"}])");
   ASSERT_EQ(prompt.units.size(), 7U);
   const auto size = static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns);
-  std::vector<std::vector<float>> forward(prompt.units.size(), std::vector<float>(size));
+  std::vector<std::vector<std::uint8_t>> forward(prompt.units.size(), std::vector<std::uint8_t>(size));
   UnitReader reader, other;
   for (std::size_t unit = 0; unit < forward.size(); ++unit) {
-    reader.read(prompt, static_cast<std::int32_t>(unit), forward[unit]);
+    reader.read(prompt.media[0], prompt.units[unit].pair, forward[unit]);
   }
-  std::vector<float> again(size);
+  std::vector<std::uint8_t> again(size);
   for (const std::int32_t unit : {6, 2, 4, 0, 5, 1, 3}) {
-    other.read(prompt, unit, again);
+    other.read(prompt.media[0], unit, again);
     EXPECT_EQ(again, forward[static_cast<std::size_t>(unit)]) << unit;
   }
   EXPECT_NE(forward[0], forward[6]);

@@ -1,0 +1,270 @@
+#include "runtime/engine/decode_ahead.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <ctime>
+#include <deque>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+#include <utility>
+
+#include "monitoring/check.h"
+#include "monitoring/error.h"
+#include "runtime/media/patches.h"
+
+namespace zoetrope {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Arithmetic goes first: decoding takes the cores that it leaves, and all of them once it waits for frames.
+constexpr int kNice = 10;
+// What a decoder holds, in frames of its film: references, pictures waiting for their turn, the one being converted.
+constexpr std::int64_t kDecoderFrames = 24;
+// Units that one decoder takes in a row even where another could go on: passing over packets is not free.
+constexpr std::size_t kRunUnitsMin = 4;
+constexpr std::int64_t kDecodersBytesMax = std::int64_t{128} << 20;
+
+double seconds_since(Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); }
+
+double thread_cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Decoders that may have this medium open at once.
+int decoders_for(const Medium& medium) {
+  const std::int64_t frame = std::int64_t{medium.report.source_height} * medium.report.source_width * 3 / 2;
+  return static_cast<int>(
+      std::clamp<std::int64_t>(kDecodersBytesMax / std::max<std::int64_t>(frame * kDecoderFrames, 1), 1, 64));
+}
+
+}  // namespace
+
+struct DecodeAhead::State {
+  struct Unit {
+    RequestId id{};
+    Media media;
+    std::int32_t unit = 0, medium = 0, pair = 0;
+    std::stop_token stop;
+    bool decoded = false, dropped = false;
+    std::vector<std::uint8_t> patches;
+    std::exception_ptr failure;
+
+    const Medium& shown() const { return (*media)[static_cast<std::size_t>(medium)]; }
+  };
+  // Units that one decoder takes one after another: the next one needs pictures that the one before needed as well.
+  struct Run {
+    std::deque<std::shared_ptr<Unit>> units;
+    int decoder = -1;  // the one that stands there; -1: any
+  };
+  // The unit of a request that was announced last and its run, in case the next one goes on from there.
+  struct Announced {
+    std::int32_t medium = -1, pair = -1;
+    std::size_t run_units = 0;  // that the run ever got
+    std::shared_ptr<Run> run;
+    std::exception_ptr failure;  // of the first unit that could not be decoded
+    std::stop_source stop;
+  };
+
+  std::mutex mutex;  // guards all that follows
+  std::condition_variable_any work, ready;
+  std::deque<std::shared_ptr<Run>> runs;      // with units that nobody has begun
+  std::deque<std::shared_ptr<Unit>> waiting;  // announced and not taken
+  std::map<RequestId, Announced> requests;
+  Times times;
+  int active = 0;
+  Clock::time_point active_since{};
+  std::int64_t held_bytes = 0, held_bytes_max = 0;
+
+  std::vector<std::jthread> threads;
+
+  // The first run that decoder `index` may go on with.
+  std::shared_ptr<Run> next_for(int index) {
+    for (auto at = runs.begin(); at != runs.end();) {
+      Run& run = **at;
+      if (run.units.empty()) {
+        at = runs.erase(at);
+      } else if (run.decoder == index || (run.decoder < 0 && index < decoders_for(run.units.front()->shown()))) {
+        run.decoder = index;
+        return *at;
+      } else {
+        ++at;
+      }
+    }
+    return nullptr;
+  }
+
+  void work_on(std::stop_token stop, int index) {
+    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+    UnitReader reader;
+    std::unique_lock lock(mutex);
+    for (;;) {
+      std::shared_ptr<Run> run;
+      work.wait(lock, stop, [&] { return (run = next_for(index)) != nullptr; });
+      if (stop.stop_requested()) {
+        return;
+      }
+      const std::shared_ptr<Unit> unit = run->units.front();
+      run->units.pop_front();
+      const Announced& request = requests.at(unit->id);  // drop() takes a request's units out of its runs
+      if (request.failure) {
+        unit->failure = request.failure;
+      } else {
+        decode(*unit, reader, lock);
+      }
+      unit->decoded = true;
+      ready.notify_all();
+    }
+  }
+
+  void decode(Unit& unit, UnitReader& reader, std::unique_lock<std::mutex>& lock) {
+    if (active++ == 0) {
+      active_since = Clock::now();
+    }
+    lock.unlock();
+    const double cpu = thread_cpu_seconds();
+    std::vector<std::uint8_t> patches;
+    std::exception_ptr failure;
+    try {
+      const Medium& medium = unit.shown();
+      patches.resize(static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
+      reader.read(medium, unit.pair, patches, unit.stop);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    const double used = thread_cpu_seconds() - cpu;
+    lock.lock();
+    times.cpu_seconds += used;
+    if (--active == 0) {
+      times.busy_seconds += seconds_since(active_since);
+    }
+    if (unit.dropped) {
+      return;
+    }
+    if (failure) {
+      requests.at(unit.id).failure = failure;
+      unit.failure = failure;
+    } else {
+      unit.patches = std::move(patches);
+      held_bytes += static_cast<std::int64_t>(unit.patches.size());
+      held_bytes_max = std::max(held_bytes_max, held_bytes);
+    }
+  }
+};
+
+DecodeAhead::DecodeAhead(int decoders) : state_(std::make_unique<State>()) {
+  check(decoders >= 1, "decoding ahead needs a decoder");
+  for (int index = 0; index < decoders; ++index) {
+    state_->threads.emplace_back(
+        [state = state_.get(), index](std::stop_token stop) { state->work_on(std::move(stop), index); });
+  }
+}
+
+DecodeAhead::~DecodeAhead() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    for (auto& [id, request] : state_->requests) {
+      request.stop.request_stop();
+    }
+  }
+  for (std::jthread& thread : state_->threads) {
+    thread.request_stop();
+  }
+  state_->threads.clear();  // joins
+}
+
+void DecodeAhead::add(RequestId id, const Media& media, std::int32_t unit, const VisualUnit& visual) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  State::Announced& request = s.requests[id];
+  auto entry = std::make_shared<State::Unit>();
+  entry->id = id;
+  entry->media = media;
+  entry->unit = unit;
+  entry->medium = visual.medium;
+  entry->pair = visual.pair;
+  entry->stop = request.stop.get_token();
+  const bool follows = request.run != nullptr && request.medium == visual.medium && request.pair + 1 == visual.pair;
+  if (!follows || (visual.clean != 0 && request.run_units >= kRunUnitsMin)) {
+    request.run = std::make_shared<State::Run>();
+    request.run_units = 0;
+  }
+  if (request.run->units.empty()) {
+    s.runs.push_back(request.run);
+  }
+  request.run->units.push_back(entry);
+  ++request.run_units;
+  request.medium = visual.medium;
+  request.pair = visual.pair;
+  s.waiting.push_back(std::move(entry));
+  s.work.notify_all();
+}
+
+std::vector<std::uint8_t> DecodeAhead::take(RequestId id, std::int32_t unit) {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  // Requests overtake each other, units of one request do not.
+  const auto at = std::find_if(s.waiting.begin(), s.waiting.end(), [&](const auto& u) { return u->id == id; });
+  check(at != s.waiting.end(), "a unit is taken that was not announced");
+  const std::shared_ptr<State::Unit> entry = *at;
+  check_eq(entry->unit, unit, "units are taken in the order in which they were announced");
+  s.waiting.erase(at);
+  if (!entry->decoded) {
+    const auto from = Clock::now();
+    s.ready.wait(lock, [&] { return entry->decoded; });
+    s.times.waited_seconds += seconds_since(from);
+  }
+  if (entry->failure) {
+    std::rethrow_exception(entry->failure);
+  }
+  s.held_bytes -= static_cast<std::int64_t>(entry->patches.size());
+  return std::move(entry->patches);
+}
+
+void DecodeAhead::drop(RequestId id) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  const auto at = s.requests.find(id);
+  if (at == s.requests.end()) {
+    return;  // nothing of it was ever this rank's
+  }
+  at->second.stop.request_stop();
+  s.requests.erase(at);
+  for (const auto& run : s.runs) {
+    std::erase_if(run->units, [&](const auto& u) { return u->id == id; });
+  }
+  std::erase_if(s.waiting, [&](const auto& u) {
+    if (u->id != id) {
+      return false;
+    }
+    u->dropped = true;
+    s.held_bytes -= static_cast<std::int64_t>(u->patches.size());
+    return true;
+  });
+}
+
+DecodeAhead::Times DecodeAhead::take_times() {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  if (s.active > 0) {
+    s.times.busy_seconds += seconds_since(std::exchange(s.active_since, Clock::now()));
+  }
+  return std::exchange(s.times, {});
+}
+
+std::int64_t DecodeAhead::held_bytes_max() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->held_bytes_max;
+}
+
+}  // namespace zoetrope

@@ -1,0 +1,51 @@
+// Pictures and frame pairs decoded, resized and cut into patches on threads of their own, while the rank computes. What
+// is decoded, and when, is said by add(): nothing is decoded that was not announced, so the memory for pixels is
+// bounded by what the plan announces (planner.h: one stretch beside the one that is being encoded).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/prompt/prompt.h"
+#include "scheduler/request.h"
+
+namespace zoetrope {
+
+class DecodeAhead {
+ public:
+  using Media = std::shared_ptr<const std::vector<Medium>>;  // of one request
+
+  // decoders >= 1: threads, each with at most one film open. Those of a request's films with large frames are fewer, so
+  // that decoders stay within 128 MiB or one.
+  explicit DecodeAhead(int decoders);
+  ~DecodeAhead();  // stops within a packet and joins
+  DecodeAhead(const DecodeAhead&) = delete;
+  DecodeAhead& operator=(const DecodeAhead&) = delete;
+
+  // Units of a request in the order in which they will be taken, behind what was announced before.
+  void add(RequestId id, const Media& media, std::int32_t unit, const VisualUnit& visual);
+
+  // The patches [P, 1536] of a unit as bytes (patches.h); waits until they are there. Units come in the order in which
+  // they were announced. Error(kRequest) naming film, frame and time; what follows in that request fails with the same
+  // words.
+  std::vector<std::uint8_t> take(RequestId id, std::int32_t unit);
+
+  // Forgets all units of a request that were not taken.
+  void drop(RequestId id);
+
+  struct Times {
+    double busy_seconds = 0;    // wall time during which at least one decoder worked
+    double cpu_seconds = 0;     // of all decoders
+    double waited_seconds = 0;  // in take()
+  };
+  Times take_times();  // since the last call
+
+  std::int64_t held_bytes_max() const;  // most bytes of decoded patches that ever waited
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace zoetrope

@@ -1,0 +1,168 @@
+// Units decoded on threads of their own are those that a reader gets one after another, however they are shared out.
+#include "runtime/engine/decode_ahead.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "monitoring/error.h"
+#include "runtime/media/patches.h"
+
+namespace zoetrope {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::int32_t kPairs = 12;
+
+// Every fourth frame of a sample film, small.
+Medium film(const std::string& file) {
+  Medium medium;
+  medium.kind = Medium::Kind::kFilm;
+  medium.sources = {MediaSource::file(std::filesystem::path(ZOETROPE_SOURCE_DIR) / "models" / "samples" / file)};
+  medium.resized_height = 64;
+  medium.resized_width = 96;
+  medium.grid = {kPairs, 4, 6};
+  medium.report.source_height = 360;
+  medium.report.source_width = 640;
+  for (std::int64_t frame = 0; frame < 2 * kPairs; ++frame) {
+    medium.frames.push_back(4 * frame);
+  }
+  return medium;
+}
+
+DecodeAhead::Media media_of(std::vector<Medium> media) {
+  return std::make_shared<const std::vector<Medium>>(std::move(media));
+}
+
+std::vector<std::vector<std::uint8_t>> read_all(const Medium& medium) {
+  UnitReader reader;
+  std::vector<std::vector<std::uint8_t>> units;
+  for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+    units.emplace_back(static_cast<std::size_t>(medium.grid.h * medium.grid.w * kPatchColumns));
+    reader.read(medium, pair, units.back());
+  }
+  return units;
+}
+
+VisualUnit unit(std::int32_t medium, std::int32_t pair, bool clean) { return {medium, pair, 0, 6, clean ? 1 : 0}; }
+
+TEST(DecodeAhead, GivesWhatAReaderGivesHoweverTheUnitsAreSharedOut) {
+  const auto media = media_of({film("film-20s.mp4"), film("film-30s.mp4")});
+  const auto first = read_all((*media)[0]), second = read_all((*media)[1]);
+  EXPECT_NE(first[0], first[kPairs - 1]);
+  for (const int decoders : {1, 2, 4}) {
+    for (const std::int32_t clean :
+         {1, 3, 100}) {  // as if every so many units started clean: pixels cannot depend on it
+      DecodeAhead ahead(decoders);
+      for (std::int32_t at = 0; at < 2 * kPairs; ++at) {
+        ahead.add(RequestId{1}, media, at, unit(at / kPairs, at % kPairs, at % clean == 0));
+        if (at % 5 == 4) {  // announced piece by piece, as stretches are
+          ahead.add(RequestId{2}, media, at / 5, unit(1, at / 5, false));
+        }
+      }
+      for (std::int32_t at = 0; at < 4; ++at) {
+        EXPECT_EQ(ahead.take(RequestId{2}, at), second[static_cast<std::size_t>(at)]) << at;
+      }
+      for (std::int32_t at = 0; at < 2 * kPairs; ++at) {
+        const auto& expected = (at < kPairs ? first : second)[static_cast<std::size_t>(at % kPairs)];
+        EXPECT_EQ(ahead.take(RequestId{1}, at), expected) << decoders << " decoders, unit " << at;
+      }
+      const DecodeAhead::Times times = ahead.take_times();
+      EXPECT_GT(times.cpu_seconds, 0);
+      EXPECT_GT(times.busy_seconds, 0);
+      EXPECT_EQ(ahead.take_times().cpu_seconds, 0) << "counted once";
+    }
+  }
+}
+
+TEST(DecodeAhead, HoldsOnlyWhatWasAnnouncedAndNotTaken) {
+  const auto media = media_of({film("film-20s.mp4")});
+  DecodeAhead ahead(2);
+  const std::int64_t bytes = 4 * 6 * kPatchColumns;
+  for (std::int32_t at = 0; at < kPairs; at += 2) {
+    ahead.add(RequestId{1}, media, at, unit(0, at, false));
+    ahead.add(RequestId{1}, media, at + 1, unit(0, at + 1, false));
+    ahead.take(RequestId{1}, at);
+    ahead.take(RequestId{1}, at + 1);
+  }
+  EXPECT_GE(ahead.held_bytes_max(), bytes);
+  EXPECT_LE(ahead.held_bytes_max(), 2 * bytes);
+}
+
+TEST(DecodeAhead, AFilmThatCannotBeReadFailsItsRequestOnly) {
+  Medium missing = film("film-20s.mp4");
+  missing.sources = {MediaSource::file("/nowhere/missing.mp4")};
+  const auto media = media_of({film("film-20s.mp4"), missing});
+  DecodeAhead ahead(2);
+  for (std::int32_t at = 0; at < 3; ++at) {
+    ahead.add(RequestId{1}, media, at, unit(1, at, false));
+    ahead.add(RequestId{2}, media, at, unit(0, at, false));
+  }
+  for (std::int32_t at = 0; at < 3; ++at) {
+    try {
+      ahead.take(RequestId{1}, at);
+      FAIL() << "a film that is not there";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.radius(), Radius::kRequest);
+      EXPECT_NE(std::string(error.what()).find("missing.mp4"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(ahead.take(RequestId{2}, at).size(), static_cast<std::size_t>(4 * 6 * kPatchColumns));
+  }
+}
+
+TEST(DecodeAhead, WhatIsDroppedIsNotWaitedFor) {
+  const auto media = media_of({film("film-20s.mp4")});
+  const auto expected = read_all((*media)[0]);
+  DecodeAhead ahead(1);
+  for (std::uint64_t id = 1; id <= 40; ++id) {
+    for (std::int32_t at = 0; at < kPairs; ++at) {
+      ahead.add(RequestId{id}, media, at, unit(0, at, at == 0));
+    }
+  }
+  EXPECT_EQ(ahead.take(RequestId{1}, 0), expected[0]);
+  for (std::uint64_t id = 1; id < 40; ++id) {
+    ahead.drop(RequestId{id});
+  }
+  ahead.drop(RequestId{99});  // of which nothing was announced here
+  for (std::int32_t at = 0; at < kPairs; ++at) {
+    EXPECT_EQ(ahead.take(RequestId{40}, at), expected[static_cast<std::size_t>(at)]);
+  }
+}
+
+// A rank that ends does not wait for frames that nobody will look at.
+TEST(DecodeAhead, StopsInTheMiddle) {
+  const auto media = media_of({film("film-120s.mp4")});
+  const auto started = std::chrono::steady_clock::now();
+  {
+    DecodeAhead ahead(2);
+    for (std::uint64_t id = 1; id <= 500; ++id) {
+      for (std::int32_t at = 0; at < kPairs; ++at) {
+        ahead.add(RequestId{id}, media, at, unit(0, at, at == 0));
+      }
+    }
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - started, 10s) << "500 readings of a film take longer";
+}
+
+TEST(DecodeAheadDeathTest, AnotherOrderIsNoticed) {
+  const auto media = media_of({film("film-20s.mp4")});
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        DecodeAhead ahead(1);
+        ahead.add(RequestId{1}, media, 0, unit(0, 0, true));
+        ahead.add(RequestId{1}, media, 1, unit(0, 1, false));
+        ahead.take(RequestId{1}, 1);
+      },
+      "in the order");
+  EXPECT_DEATH(
+      {
+        DecodeAhead ahead(1);
+        ahead.take(RequestId{1}, 0);
+      },
+      "not announced");
+}
+
+}  // namespace
+}  // namespace zoetrope
