@@ -184,7 +184,7 @@ void attention(const Compute& compute, const KvLayout& layout, KvPages pages, st
   }
   walk_tiles(compute, layout, pages, tiles, 0, 1, [&](const Tile& tile, const TilePartial& root) {
     for (int r = 0; r < tile.rows; ++r) {
-      compute.body->attention.finish_row(root.l[r], root.row(r).o, layout.head_dim, compute.rounds(),
+      compute.body->attention.finish_row(root.l[r], root.row(r).o, layout.head_dim,
                                          tile.job->out.row(tile.row_of(r)) + tile.head_of(r) * layout.head_dim);
     }
   });
@@ -228,7 +228,7 @@ void finish_partials(const Compute& compute, int head_dim, const AttentionPartia
   compute.pool->parallel_for(out.rows, [&](std::int64_t t, int) {
     for (std::int64_t head = 0; head < partials.m.columns; ++head) {
       const PartialRow row = row_of(partials, t, head, head_dim);
-      compute.body->attention.finish_row(*row.l, row.o, head_dim, compute.rounds(), out.row(t) + head * head_dim);
+      compute.body->attention.finish_row(*row.l, row.o, head_dim, out.row(t) + head * head_dim);
     }
   });
 }

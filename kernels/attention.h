@@ -57,7 +57,7 @@ struct AttentionJob {
   Rows<const float> q;                      // [T, heads * head_dim]; heads % kv_heads == 0
   std::span<const std::int64_t> positions;  // [T] index in the sequence; a row sees tokens with index <= its own
   std::span<const PageRef> pages;
-  Rows<float> out;  // [T, heads * head_dim], rounded in bf16 mode
+  Rows<float> out;  // [T, heads * head_dim]
 };
 
 // Attention of many sequences at once, every page of each at hand. Threads split by (job, rows, KV head), and for few

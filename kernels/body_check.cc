@@ -44,8 +44,7 @@ std::vector<float> products(const Body& body, const PackedMatrix& w, const std::
   std::vector<float> out(kCheckedProducts);
   matmul({&body, &alone, Precision::kBf16}, {.x = {x.data(), kRows, kInputs},
                                              .w = w,
-                                             .out = {out.data(), kRows, kOutputs},
-                                             .rounding = Rounding::kNone});
+                                             .out = {out.data(), kRows, kOutputs}});
   return out;
 }
 

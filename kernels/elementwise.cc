@@ -10,12 +10,12 @@
 namespace zoetrope {
 namespace {
 
-// x = R(f(x)), row by row.
+// x = f(x), row by row.
 void in_place(const Compute& compute, Elementary function, Rows<float> x) {
   const auto entry = compute.body->row.elementary;
   over_rows(compute, x.rows, x.columns, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
-      entry(function, x.row(r), x.row(r), x.columns, compute.rounds());
+      entry(function, x.row(r), x.row(r), x.columns);
     }
   });
 }
@@ -45,7 +45,7 @@ void add_rows(const Compute& compute, Rows<float> h, Rows<const float> x) {
   const auto entry = compute.body->row.add;
   over_rows(compute, h.rows, h.columns, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
-      entry(h.row(r), x.row(r), h.columns, compute.rounds());
+      entry(h.row(r), x.row(r), h.columns);
     }
   });
 }
@@ -60,7 +60,7 @@ void add_selected_rows(const Compute& compute, Rows<float> h, std::span<const st
   const auto entry = compute.body->row.add;
   over_rows(compute, x.rows, h.columns, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      entry(h.row(rows[static_cast<std::size_t>(i)]), x.row(i), h.columns, compute.rounds());
+      entry(h.row(rows[static_cast<std::size_t>(i)]), x.row(i), h.columns);
     }
   });
 }
@@ -68,12 +68,6 @@ void add_selected_rows(const Compute& compute, Rows<float> h, std::span<const st
 void gelu_tanh(const Compute& compute, Rows<float> x) { in_place(compute, Elementary::kGeluTanh, x); }
 
 void gelu_erf(const Compute& compute, Rows<float> x) { in_place(compute, Elementary::kGeluErf, x); }
-
-void round_rows(const Compute& compute, Rows<float> x) {
-  if (compute.rounds()) {
-    in_place(compute, Elementary::kRoundBf16, x);
-  }
-}
 
 void embed(const Compute& compute, Rows<const Bf16> table, std::span<const std::int32_t> ids, Rows<float> out) {
   check_eq(out.rows, static_cast<std::int64_t>(ids.size()), "rows of an embedding");
@@ -108,10 +102,9 @@ void interpolate_positions(const Compute& compute, Rows<const Bf16> table, int s
       const float column_weights[2] = {1.0f - c.fraction, c.fraction};
       for (int k = 0; k < 4; ++k) {  // (low, low), (low, high), (high, low), (high, high)
         corners.row[k] = table.row(static_cast<std::int64_t>(rows[k / 2]) * side + columns[k % 2]);
-        const float weight = row_weights[k / 2] * column_weights[k % 2];
-        corners.weight[k] = compute.rounds() ? round_bf16(weight) : weight;
+        corners.weight[k] = row_weights[k / 2] * column_weights[k % 2];
       }
-      entry(corners, out.row(i), out.columns, compute.rounds());
+      entry(corners, out.row(i), out.columns);
     }
   });
 }

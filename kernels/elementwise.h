@@ -8,13 +8,13 @@
 
 namespace zoetrope {
 
-// h = R(h + x): the residual additions.
+// h = h + x: the residual additions.
 void add_rows(const Compute& compute, Rows<float> h, Rows<const float> x);
 
-// h[rows[i]] = R(h[rows[i]] + x[i]): DeepStack injection (reference 4.4). No row twice.
+// h[rows[i]] = h[rows[i]] + x[i]: DeepStack injection (reference 4.4). No row twice.
 void add_selected_rows(const Compute& compute, Rows<float> h, std::span<const std::int64_t> rows, Rows<const float> x);
 
-// In place. gelu_tanh: vision blocks; gelu_erf: mergers (reference 3.7, 3.8). One rounding.
+// In place. gelu_tanh: vision blocks; gelu_erf: mergers (reference 3.7, 3.8).
 void gelu_tanh(const Compute& compute, Rows<float> x);
 void gelu_erf(const Compute& compute, Rows<float> x);
 
@@ -22,10 +22,7 @@ void gelu_erf(const Compute& compute, Rows<float> x);
 void embed(const Compute& compute, Rows<const Bf16> table /* [V, H] */, std::span<const std::int32_t> ids,
            Rows<float> out);
 
-// x = R(x) in bf16 mode.
-void round_rows(const Compute& compute, Rows<float> x);
-
-// The interpolated position table of one frame, in merge-block order, reference 3.5 (4.57 rounding in bf16 mode):
+// The interpolated position table of one frame, in merge-block order, reference 3.5:
 // out [gh * gw, D] from table [side * side, D].
 void interpolate_positions(const Compute& compute, Rows<const Bf16> table, int side, int gh, int gw, Rows<float> out);
 

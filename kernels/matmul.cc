@@ -269,7 +269,7 @@ void matmul(const Compute& compute, const MatmulArgs& args) {
                     .bias = args.bias,
                     .out = args.out.data,
                     .out_stride = args.out.stride,
-                    .round_output = compute.rounds() && args.rounding == Rounding::kMode});
+                    .round_output = compute.rounds() && args.rounding == Rounding::kBf16});
 }
 
 void gated_matmul(const Compute& compute, Rows<const float> x, const PackedMatrix& w, Rows<float> out) {
@@ -330,7 +330,7 @@ void grouped_experts(const Compute& compute, Rows<const float> x, std::span<cons
                           .rows = rows,
                           .out = out.row(expert.out_first),
                           .out_stride = out.stride,
-                          .round_output = compute.rounds() && rounding == Rounding::kMode});
+                          .round_output = compute.rounds() && rounding == Rounding::kBf16});
     }
     first += rows;
   }

@@ -68,9 +68,10 @@ PackedMatrix pack(const StoredMatrix& stored, PanelOrder order, std::int64_t n, 
 PackedMatrix pack_gated(const StoredMatrix& gate, const StoredMatrix& up, std::int64_t n, std::int64_t k,
                         std::byte* data, float* scales);
 
+// In bf16 mode what a product reads is rounded to bf16 as it is packed; what it writes stays fp32 unless it is to travel.
 enum class Rounding {
-  kMode,  // the end of an op: rounded to bf16 in bf16 mode
-  kNone,  // an fp32 partial of slices that meet elsewhere, or logits kept in fp32
+  kNone,
+  kBf16,  // rounded to bf16 in bf16 mode: outputs of experts, which travel home as bf16
 };
 
 struct MatmulArgs {
@@ -78,11 +79,11 @@ struct MatmulArgs {
   PackedMatrix w;            // [N, K]
   const float* bias = nullptr;  // [N] or null; added in fp32 before the rounding
   Rows<float> out;           // [T, N]
-  Rounding rounding = Rounding::kMode;
+  Rounding rounding = Rounding::kNone;
 };
 void matmul(const Compute& compute, const MatmulArgs& args);
 
-// out[t, i] = R(R(silu(R(g))) * R(u)), g and u the gate and up products of row t: reference 4.5.
+// out[t, i] = silu(g) * u, g and u the gate and up products of row t: reference 4.5.
 void gated_matmul(const Compute& compute, Rows<const float> x /* [T, K] */, const PackedMatrix& w /* kGated, N = 2I */,
                   Rows<float> out /* [T, I] */);
 
@@ -96,9 +97,9 @@ struct ExpertRows {
   std::span<const std::int32_t> x_rows;  // rows of x, any order, repeats allowed between experts
   std::int64_t out_first = 0;            // out[out_first + i] = expert(x[x_rows[i]])
 };
-// Feed-forward of every listed expert: down(silu(gate) * up), rounded as the reference rounds. Work is one flat list of
+// Feed-forward of every listed expert: down(silu(gate) * up). Work is one flat list of
 // (expert, panel) pieces, so small experts cost no barrier each. `activations` is scratch [sum of rows, I].
 void grouped_experts(const Compute& compute, Rows<const float> x /* [T, H] */, std::span<const ExpertRows> experts,
-                     Rows<float> activations, Rows<float> out /* [sum of rows, H] */, Rounding rounding = Rounding::kMode);
+                     Rows<float> activations, Rows<float> out /* [sum of rows, H] */, Rounding rounding = Rounding::kBf16);
 
 }  // namespace zoetrope

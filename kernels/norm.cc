@@ -21,12 +21,12 @@ void norm(const Compute& compute, Entry entry, const NormArgs& args) {
 
 void rms_norm(const Compute& compute, Rows<const float> x, const float* weight, float eps, Rows<float> out) {
   norm(compute, compute.body->row.rms_norm,
-       {.x = x, .out = out, .group = x.columns, .weight = weight, .eps = eps, .rounds = compute.rounds()});
+       {.x = x, .out = out, .group = x.columns, .weight = weight, .eps = eps});
 }
 
 void head_rms_norm(const Compute& compute, Rows<float> x, int head_dim, const float* weight, float eps) {
   norm(compute, compute.body->row.rms_norm,
-       {.x = x, .out = x, .group = head_dim, .weight = weight, .eps = eps, .rounds = compute.rounds()});
+       {.x = x, .out = x, .group = head_dim, .weight = weight, .eps = eps});
 }
 
 void layer_norm(const Compute& compute, Rows<const float> x, const float* weight, const float* bias, float eps,
@@ -34,7 +34,7 @@ void layer_norm(const Compute& compute, Rows<const float> x, const float* weight
   check(bias != nullptr, "a layer norm without a bias");
   norm(
       compute, compute.body->row.layer_norm,
-      {.x = x, .out = out, .group = x.columns, .weight = weight, .bias = bias, .eps = eps, .rounds = compute.rounds()});
+      {.x = x, .out = out, .group = x.columns, .weight = weight, .bias = bias, .eps = eps});
 }
 
 }  // namespace zoetrope

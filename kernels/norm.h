@@ -5,7 +5,7 @@
 
 namespace zoetrope {
 
-// out = R(weight * R(x * rsqrt(mean(x^2) + eps))): reference 4.2. out may be x.
+// out = weight * (x * rsqrt(mean(x^2) + eps)): reference 4.2. out may be x.
 void rms_norm(const Compute& compute, Rows<const float> x /* [T, H] */, const float* weight /* [H] */, float eps,
               Rows<float> out);
 
@@ -13,7 +13,7 @@ void rms_norm(const Compute& compute, Rows<const float> x /* [T, H] */, const fl
 void head_rms_norm(const Compute& compute, Rows<float> x /* [T, heads * head_dim] */, int head_dim, const float* weight,
                    float eps);
 
-// out = R((x - mean) / sqrt(var + eps) * weight + bias): reference 3.7. out may be x.
+// out = (x - mean) / sqrt(var + eps) * weight + bias: reference 3.7. out may be x.
 void layer_norm(const Compute& compute, Rows<const float> x, const float* weight, const float* bias, float eps,
                 Rows<float> out);
 

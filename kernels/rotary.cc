@@ -63,14 +63,6 @@ void check_tables(std::int64_t rows, std::int64_t half, Rows<const float> cos, R
   check_eq(sin.columns, half, "columns of rotary sines");
 }
 
-void rotate(const Compute& compute, void (*entry)(const RotateArgs&, std::int64_t, std::int64_t), Rows<float> x,
-            int head_dim, Rows<const float> cos, Rows<const float> sin) {
-  check(head_dim > 0 && head_dim % 2 == 0 && x.columns % head_dim == 0, "heads that do not fill the row");
-  check_tables(x.rows, head_dim / 2, cos, sin);
-  const RotateArgs args{x, cos, sin, head_dim, compute.rounds()};
-  over_rows(compute, x.rows, x.columns, [&](std::int64_t first, std::int64_t last) { entry(args, first, last); });
-}
-
 }  // namespace
 
 std::vector<float> rotary_frequencies(const RotarySettings& settings) {
@@ -110,19 +102,19 @@ void rotary_table(const Compute& compute, std::span<const Position> positions, s
         const float angle = on_axis[axes[i]] * inv_freq[i];  // one fp32 product
         const float c = static_cast<float>(std::cos(static_cast<double>(angle))) * attention_factor;
         const float s = static_cast<float>(std::sin(static_cast<double>(angle))) * attention_factor;
-        cos.row(t)[i] = compute.rounds() ? round_bf16(c) : c;
-        sin.row(t)[i] = compute.rounds() ? round_bf16(s) : s;
+        cos.row(t)[i] = c;
+        sin.row(t)[i] = s;
       }
     }
   });
 }
 
-void rotate_text(const Compute& compute, Rows<float> x, int head_dim, Rows<const float> cos, Rows<const float> sin) {
-  rotate(compute, compute.body->row.rotate_text, x, head_dim, cos, sin);
-}
-
-void rotate_vision(const Compute& compute, Rows<float> x, int head_dim, Rows<const float> cos, Rows<const float> sin) {
-  rotate(compute, compute.body->row.rotate_vision, x, head_dim, cos, sin);
+void rotate(const Compute& compute, Rows<float> x, int head_dim, Rows<const float> cos, Rows<const float> sin) {
+  check(head_dim > 0 && head_dim % 2 == 0 && x.columns % head_dim == 0, "heads that do not fill the row");
+  check_tables(x.rows, head_dim / 2, cos, sin);
+  const RotateArgs args{x, cos, sin, head_dim};
+  const auto entry = compute.body->row.rotate;
+  over_rows(compute, x.rows, x.columns, [&](std::int64_t first, std::int64_t last) { entry(args, first, last); });
 }
 
 void vision_rotary_table(int head_dim, int gh, int gw, Rows<float> cos, Rows<float> sin) {

@@ -34,19 +34,15 @@ struct Position {
   std::int32_t t = 0, h = 0, w = 0;
 };
 
-// cos and sin of every row, rounded in bf16 mode; built once per step, shared by all layers.
+// cos and sin of every row; built once per step, shared by all layers.
 void rotary_table(const Compute& compute, std::span<const Position> positions /* [T] */,
                   std::span<const float> inv_freq, std::span<const std::uint8_t> axes, float attention_factor,
                   Rows<float> cos /* [T, D/2] */, Rows<float> sin);
 
-// Text rotation in place, three roundings per element in bf16 mode (reference 4.3).
-void rotate_text(const Compute& compute, Rows<float> x /* [T, heads * D] */, int head_dim, Rows<const float> cos,
-                 Rows<const float> sin);
-
-// Vision: cos and sin [N, D/2] for patches in merge-block order of one frame of gh x gw patches; never rounded.
+// Vision: cos and sin [N, D/2] for patches in merge-block order of one frame of gh x gw patches.
 void vision_rotary_table(int head_dim, int gh, int gw, Rows<float> cos, Rows<float> sin);
-// One rounding per element.
-void rotate_vision(const Compute& compute, Rows<float> x /* [N, heads * D] */, int head_dim, Rows<const float> cos,
-                   Rows<const float> sin);
+
+// Rotation in place of every head, text and vision (reference 3.6, 4.3).
+void rotate(const Compute& compute, Rows<float> x /* [T, heads * D] */, int head_dim, Rows<const float> cos, Rows<const float> sin);
 
 }  // namespace zoetrope

@@ -58,8 +58,7 @@ std::int64_t choose_experts(const Compute& compute, Rows<const float> logits, Ro
         total += probabilities[static_cast<std::size_t>(experts.row(t)[j])];
       }
       for (std::int64_t j = 0; j < k; ++j) {
-        const float weight = probabilities[static_cast<std::size_t>(experts.row(t)[j])] / total;
-        weights.row(t)[j] = compute.rounds() ? round_bf16(weight) : weight;
+        weights.row(t)[j] = probabilities[static_cast<std::size_t>(experts.row(t)[j])] / total;
       }
     }
     ties += ties_here;
@@ -82,7 +81,7 @@ void combine_experts(const Compute& compute, Rows<const float> outputs, Rows<con
       check(slots.row(t)[j] >= 0 && slots.row(t)[j] < outputs.rows, "a slot outside the experts' outputs");
     }
   }
-  const CombineArgs args{outputs, slots, experts, weights, out, compute.rounds()};
+  const CombineArgs args{outputs, slots, experts, weights, out};
   over_rows(compute, out.rows, k * out.columns,
             [&](std::int64_t first, std::int64_t last) { compute.body->row.combine(args, first, last); });
 }

@@ -77,7 +77,7 @@ void walk_tile(const Vision& vision, const Span& span, int head, const std::byte
                      .o = partial.o});
   }
   for (int r = 0; r < span.rows; ++r) {
-    body.finish_row(partial.l[r], partial.row(r).o, layout.head_dim, bf16,
+    body.finish_row(partial.l[r], partial.row(r).o, layout.head_dim,
                     vision.out.row(span.first + r) + head * layout.head_dim);
   }
 }

@@ -1,6 +1,6 @@
 // Views on memory that somebody else owns, and the two number formats of the house.
-// Activations are fp32 rows in every precision mode; in bf16 mode their values are bf16 numbers, because every op that
-// the reference rounds ends in round_bf16. So one type travels, and the mode decides only where values are rounded.
+// Activations are fp32 rows in every precision mode. In bf16 mode numbers are rounded where a bf16 multiplier reads them
+// (packed rows of a product, queries, keys, values, probabilities) and where they travel; what ops write stays fp32.
 #pragma once
 
 #include <bit>
@@ -12,8 +12,8 @@
 
 namespace zoetrope {
 
-// How numbers are computed. kFp32: weights as stored, arithmetic and KV in fp32. kBf16 (default): rounded where the
-// reference's bf16 model rounds (docs/one-answer.md), KV in bf16.
+// How numbers are computed. kFp32: weights as stored, arithmetic and KV in fp32. kBf16 (default): products
+// multiply bf16 numbers and add in fp32, KV in bf16; the residual stream, norms, activations and the router are fp32.
 enum class Precision { kFp32, kBf16 };
 
 using Bf16 = std::uint16_t;  // the upper half of a float

@@ -25,7 +25,7 @@ struct RingJob {
   std::span<const std::int32_t> block_table;  // id of every page, valid on its owner
   Rows<const float> q;                        // [own rows, heads * head_dim], ascending token
   Rows<const float> k, v;                     // [own rows, kv_heads * head_dim]
-  Rows<float> out;                            // [own rows, heads * head_dim], rounded in bf16 mode
+  Rows<float> out;                            // [own rows, heads * head_dim]
 };
 
 // What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer; where pages

@@ -50,8 +50,8 @@ struct AttentionBody {
   void (*visit_page)(const PageVisit& visit) = nullptr;
   // a = merge(a, b), both not empty.
   void (*merge_row)(const PartialRow& a, const PartialRow& b, int head_dim) = nullptr;
-  // out = o / l, rounded in bf16 mode.
-  void (*finish_row)(float l, const float* o, int head_dim, bool bf16, float* out) = nullptr;
+  // out = o / l.
+  void (*finish_row)(float l, const float* o, int head_dim, float* out) = nullptr;
 };
 
 const AttentionBody& attention_body_reference();

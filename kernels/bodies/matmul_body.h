@@ -55,7 +55,7 @@ struct PanelJob {
   int columns = 0;               // outputs that exist: plain 1 .. 32; gated 1 .. 16 pairs of gate and up
   bool gated = false;
   bool rounds = false;           // bf16 mode
-  bool round_output = false;     // rounding of the sum with the bias (plain only; gated rounds as the mode says)
+  bool round_output = false;     // rounding of the sum with the bias (plain only)
 
   const std::byte* weights = nullptr;    // [k pair][32][2] of this panel in slice 0
   std::int64_t weights_stride = 0;       // bytes from slice to slice

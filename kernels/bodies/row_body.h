@@ -16,7 +16,6 @@ struct NormArgs {
   const float* weight = nullptr;  // [group]
   const float* bias = nullptr;    // [group], layer_norm only
   float eps = 0.0f;
-  bool rounds = false;
 };
 
 struct RotateArgs {
@@ -24,7 +23,6 @@ struct RotateArgs {
   Rows<const float> cos;  // [T, head_dim / 2]
   Rows<const float> sin;
   std::int64_t head_dim = 0;
-  bool rounds = false;
 };
 
 struct CombineArgs {
@@ -33,7 +31,6 @@ struct CombineArgs {
   Rows<const std::int32_t> experts;  // [T, k]
   Rows<const float> weights;         // [T, k]
   Rows<float> out;                   // [T, H]
-  bool rounds = false;
 };
 inline constexpr std::int64_t kChosenExpertsMax = 64;
 
@@ -55,14 +52,13 @@ struct RowBody {
   void (*rms_norm)(const NormArgs& args, std::int64_t first, std::int64_t last);
   void (*layer_norm)(const NormArgs& args, std::int64_t first, std::int64_t last);
 
-  void (*rotate_text)(const RotateArgs& args, std::int64_t first, std::int64_t last);
-  void (*rotate_vision)(const RotateArgs& args, std::int64_t first, std::int64_t last);
+  void (*rotate)(const RotateArgs& args, std::int64_t first, std::int64_t last);
 
-  void (*add)(float* h, const float* x, std::int64_t n, bool rounds);  // h = R(h + x)
+  void (*add)(float* h, const float* x, std::int64_t n);  // h = h + x
   void (*widen)(const Bf16* x, float* out, std::int64_t n);
-  void (*interpolate)(const Corners& corners, float* out, std::int64_t n, bool rounds);
-  // out = R(f(x)); out may be x. kRoundBf16 with `rounds` rounds once, without it copies.
-  void (*elementary)(Elementary function, const float* x, float* out, std::int64_t n, bool rounds);
+  void (*interpolate)(const Corners& corners, float* out, std::int64_t n);
+  // out = f(x); out may be x.
+  void (*elementary)(Elementary function, const float* x, float* out, std::int64_t n);
 
   void (*softmax)(const float* logits, float* probabilities, std::int64_t n);
   void (*combine)(const CombineArgs& args, std::int64_t first, std::int64_t last);

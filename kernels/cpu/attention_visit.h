@@ -418,11 +418,8 @@ inline void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {
   });
 }
 
-inline void finish_row(float l, const float* o, int head_dim, bool bf16, float* out) {
-  by_lanes(head_dim, [&](int d, const auto& take, const auto& put) {
-    const F32x16 quotient = div(take(o + d), broadcast(l));
-    put(out + d, bf16 ? round_bf16(quotient) : quotient);
-  });
+inline void finish_row(float l, const float* o, int head_dim, float* out) {
+  by_lanes(head_dim, [&](int d, const auto& take, const auto& put) { put(out + d, div(take(o + d), broadcast(l))); });
 }
 
 // The table of a body whose bf16 product is `Pairs` and whose fp32 product is `Singles`.

@@ -42,21 +42,11 @@ template <typename Run>
   }
 }
 
-template <bool kRounds>
-[[gnu::always_inline]] inline F32x16 rounded(F32x16 v) {
-  if constexpr (kRounds) {
-    return round_bf16(v);
-  } else {
-    return v;
-  }
-}
-
 [[gnu::always_inline]] inline float lane0_sqrt(float x) {  // std::sqrt, free of the linker's choice (simd.h)
   return sum(within(sqrt(broadcast(x)), zero(), Part{1}));
 }
 
-template <bool kRounds>
-void rms_norm_group(const float* x, const NormArgs& args, float* out) {
+inline void rms_norm_group(const float* x, const NormArgs& args, float* out) {
   F32x16 squares = zero();
   over_columns(args.group, [&](std::int64_t j, auto run) {
     const F32x16 v = load(x + j, run);
@@ -65,13 +55,12 @@ void rms_norm_group(const float* x, const NormArgs& args, float* out) {
   const float mean = sum(squares) / static_cast<float>(args.group);
   const F32x16 scale = broadcast(1.0f / lane0_sqrt(mean + args.eps));
   over_columns(args.group, [&](std::int64_t j, auto run) {
-    const F32x16 normal = rounded<kRounds>(load(x + j, run) * scale);
-    store(out + j, rounded<kRounds>(load(args.weight + j, run) * normal), run);
+    const F32x16 normal = load(x + j, run) * scale;
+    store(out + j, load(args.weight + j, run) * normal, run);
   });
 }
 
-template <bool kRounds>
-void layer_norm_group(const float* x, const NormArgs& args, float* out) {
+inline void layer_norm_group(const float* x, const NormArgs& args, float* out) {
   const auto n = static_cast<float>(args.group);
   F32x16 total = zero();
   over_columns(args.group, [&](std::int64_t j, auto run) { total = total + load(x + j, run); });
@@ -84,7 +73,7 @@ void layer_norm_group(const float* x, const NormArgs& args, float* out) {
   const F32x16 deviation = broadcast(lane0_sqrt(sum(squares) / n + args.eps));
   over_columns(args.group, [&](std::int64_t j, auto run) {
     const F32x16 normal = (load(x + j, run) - mean) / deviation;
-    store(out + j, rounded<kRounds>(normal * load(args.weight + j, run) + load(args.bias + j, run)), run);
+    store(out + j, normal * load(args.weight + j, run) + load(args.bias + j, run), run);
   });
 }
 
@@ -99,18 +88,14 @@ void norm_rows(const NormArgs& args, std::int64_t first, std::int64_t last) {
 }
 
 inline void rms_norm(const NormArgs& args, std::int64_t first, std::int64_t last) {
-  args.rounds ? norm_rows<rms_norm_group<true>>(args, first, last)
-              : norm_rows<rms_norm_group<false>>(args, first, last);
+  norm_rows<rms_norm_group>(args, first, last);
 }
 
 inline void layer_norm(const NormArgs& args, std::int64_t first, std::int64_t last) {
-  args.rounds ? norm_rows<layer_norm_group<true>>(args, first, last)
-              : norm_rows<layer_norm_group<false>>(args, first, last);
+  norm_rows<layer_norm_group>(args, first, last);
 }
 
-// kTermsRound: the products are rounded too (text); else only the sum (vision).
-template <bool kRounds, bool kTermsRound>
-void rotate_rows(const RotateArgs& args, std::int64_t first, std::int64_t last) {
+inline void rotate(const RotateArgs& args, std::int64_t first, std::int64_t last) {
   const std::int64_t half = args.head_dim / 2;
   for (std::int64_t r = first; r < last; ++r) {
     const float* cos = args.cos.data + r * args.cos.stride;
@@ -122,81 +107,54 @@ void rotate_rows(const RotateArgs& args, std::int64_t first, std::int64_t last) 
         const F32x16 b = load(head + half + j, run);
         const F32x16 c = load(cos + j, run);
         const F32x16 s = load(sin + j, run);
-        const F32x16 low = rounded<kTermsRound>(a * c) - rounded<kTermsRound>(b * s);
-        const F32x16 high = rounded<kTermsRound>(b * c) + rounded<kTermsRound>(a * s);
-        store(head + j, rounded<kRounds>(low), run);
-        store(head + half + j, rounded<kRounds>(high), run);
+        store(head + j, a * c - b * s, run);
+        store(head + half + j, b * c + a * s, run);
       });
     }
   }
 }
 
-inline void rotate_text(const RotateArgs& args, std::int64_t first, std::int64_t last) {
-  args.rounds ? rotate_rows<true, true>(args, first, last) : rotate_rows<false, false>(args, first, last);
-}
-
-inline void rotate_vision(const RotateArgs& args, std::int64_t first, std::int64_t last) {
-  args.rounds ? rotate_rows<true, false>(args, first, last) : rotate_rows<false, false>(args, first, last);
-}
-
-inline void add(float* h, const float* x, std::int64_t n, bool rounds) {
-  if (rounds) {
-    over_columns(n,
-                 [&](std::int64_t j, auto run) { store(h + j, round_bf16(load(h + j, run) + load(x + j, run)), run); });
-  } else {
-    over_columns(n, [&](std::int64_t j, auto run) { store(h + j, load(h + j, run) + load(x + j, run), run); });
-  }
+inline void add(float* h, const float* x, std::int64_t n) {
+  over_columns(n, [&](std::int64_t j, auto run) { store(h + j, load(h + j, run) + load(x + j, run), run); });
 }
 
 inline void widen(const Bf16* x, float* out, std::int64_t n) {
   over_columns(n, [&](std::int64_t j, auto run) { store(out + j, load(x + j, run), run); });
 }
 
-template <bool kRounds>
-void interpolate_row(const Corners& corners, float* out, std::int64_t n) {
+inline void interpolate(const Corners& corners, float* out, std::int64_t n) {
   over_columns(n, [&](std::int64_t j, auto run) {
-    F32x16 e = rounded<kRounds>(load(corners.row[0] + j, run) * broadcast(corners.weight[0]));
+    F32x16 e = load(corners.row[0] + j, run) * broadcast(corners.weight[0]);
     for (int corner = 1; corner < 4; ++corner) {
-      const F32x16 term = load(corners.row[corner] + j, run) * broadcast(corners.weight[corner]);
-      e = rounded<kRounds>(e + rounded<kRounds>(term));
+      e = e + load(corners.row[corner] + j, run) * broadcast(corners.weight[corner]);
     }
     store(out + j, e, run);
   });
 }
 
-inline void interpolate(const Corners& corners, float* out, std::int64_t n, bool rounds) {
-  rounds ? interpolate_row<true>(corners, out, n) : interpolate_row<false>(corners, out, n);
-}
-
 template <F32x16 (*kFunction)(F32x16)>
-void apply(const float* x, float* out, std::int64_t n, bool rounds) {
-  if (rounds) {
-    over_columns(n, [&](std::int64_t j, auto run) { store(out + j, round_bf16(kFunction(load(x + j, run))), run); });
-  } else {
-    over_columns(n, [&](std::int64_t j, auto run) { store(out + j, kFunction(load(x + j, run)), run); });
-  }
+void apply(const float* x, float* out, std::int64_t n) {
+  over_columns(n, [&](std::int64_t j, auto run) { store(out + j, kFunction(load(x + j, run)), run); });
 }
 
-inline F32x16 same(F32x16 v) { return v; }
-
-inline void elementary(Elementary function, const float* x, float* out, std::int64_t n, bool rounds) {
+inline void elementary(Elementary function, const float* x, float* out, std::int64_t n) {
   switch (function) {
     case Elementary::kExp2:
-      return apply<ZOETROPE_ISA::exp2>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::exp2>(x, out, n);
     case Elementary::kExp:
-      return apply<ZOETROPE_ISA::exp>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::exp>(x, out, n);
     case Elementary::kTanh:
-      return apply<ZOETROPE_ISA::tanh>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::tanh>(x, out, n);
     case Elementary::kErf:
-      return apply<ZOETROPE_ISA::erf>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::erf>(x, out, n);
     case Elementary::kSilu:
-      return apply<ZOETROPE_ISA::silu>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::silu>(x, out, n);
     case Elementary::kGeluTanh:
-      return apply<ZOETROPE_ISA::gelu_tanh>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::gelu_tanh>(x, out, n);
     case Elementary::kGeluErf:
-      return apply<ZOETROPE_ISA::gelu_erf>(x, out, n, rounds);
+      return apply<ZOETROPE_ISA::gelu_erf>(x, out, n);
     case Elementary::kRoundBf16:
-      return apply<same>(x, out, n, rounds);
+      return apply<round_bf16>(x, out, n);
   }
 }
 
@@ -253,8 +211,7 @@ inline void ascending(const std::int32_t* experts, std::int64_t k, std::int64_t*
   }
 }
 
-template <bool kRounds>
-void combine_rows(const CombineArgs& args, std::int64_t first, std::int64_t last) {
+inline void combine(const CombineArgs& args, std::int64_t first, std::int64_t last) {
   const std::int64_t k = args.slots.columns;
   std::int64_t places[kChosenExpertsMax];
   const float* outputs[kChosenExpertsMax];
@@ -269,15 +226,11 @@ void combine_rows(const CombineArgs& args, std::int64_t first, std::int64_t last
     over_columns(args.out.columns, [&](std::int64_t j, auto run) {
       F32x16 total = zero();
       for (std::int64_t i = 0; i < k; ++i) {
-        total = total + rounded<kRounds>(load(outputs[i] + j, run) * broadcast(weights[i]));
+        total = total + load(outputs[i] + j, run) * broadcast(weights[i]);
       }
-      store(out + j, rounded<kRounds>(total), run);
+      store(out + j, total, run);
     });
   }
-}
-
-inline void combine(const CombineArgs& args, std::int64_t first, std::int64_t last) {
-  args.rounds ? combine_rows<true>(args, first, last) : combine_rows<false>(args, first, last);
 }
 
 inline void divide(float* x, std::int64_t n, float divisor) {
@@ -310,9 +263,8 @@ inline std::int64_t at_least(const float* x, std::int64_t n, float threshold, st
   return count;
 }
 
-inline constexpr RowBody kBody{rms_norm,    layer_norm, rotate_text,      rotate_vision, add,       widen,
-                               interpolate, elementary, softmax,          combine,       slice_sum, slice_exp,
-                               lane_maxima, divide,     first_not_finite, at_least};
+inline constexpr RowBody kBody{rms_norm,    layer_norm, rotate,  add,     widen,     interpolate, elementary,       softmax,
+                               combine,     slice_sum,  slice_exp, lane_maxima, divide,  first_not_finite, at_least};
 
 }  // namespace row_kernels
 }  // namespace ZOETROPE_ISA

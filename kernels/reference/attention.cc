@@ -91,9 +91,9 @@ void merge_row(const PartialRow& a, const PartialRow& b, int head_dim) {
   }
 }
 
-void finish_row(float l, const float* o, int head_dim, bool bf16, float* out) {
+void finish_row(float l, const float* o, int head_dim, float* out) {
   for (int d = 0; d < head_dim; ++d) {
-    out[d] = bf16 ? round_bf16(o[d] / l) : o[d] / l;
+    out[d] = o[d] / l;
   }
 }
 

@@ -98,8 +98,8 @@ float elementary(Elementary function, float x) {
       return 0.5f * x * (1.0f + tanh(0x1.988454p-1f * std::fma(0.044715f, x * x * x, x)));
     case Elementary::kGeluErf:  // x/2 (1 + erf(x / sqrt(2)))
       return 0.5f * x * (1.0f + erf(x * 0x1.6a09e6p-1f));
-    case Elementary::kRoundBf16:  // R(x) is applied by the caller
-      return x;
+    case Elementary::kRoundBf16:
+      return round_bf16(x);
   }
   return x;
 }

@@ -74,7 +74,6 @@ float silu_of(float value) {
 
 void panel(const PanelJob& job) {
   const std::int64_t row_inputs = padded_inputs(job.slice_inputs * job.slices, job.slices);
-  const auto round = [&](float value) { return job.rounds ? round_bf16(value) : value; };
   for (int row = 0; row < job.rows; ++row) {
     const float* x = reinterpret_cast<const float*>(job.x) + row * row_inputs;
     float* out = job.out + row * job.out_stride;
@@ -82,7 +81,7 @@ void panel(const PanelJob& job) {
       const float sum = slices_sum(job, x, column, 0, job.slices);
       if (job.gated) {
         const float up = slices_sum(job, x, column + kPanelColumns / 2, 0, job.slices);
-        out[column] = round(round(silu_of(round(sum))) * round(up));
+        out[column] = silu_of(sum) * up;
       } else {
         const float biased = job.bias != nullptr ? sum + job.bias[column] : sum;
         out[column] = job.round_output ? round_bf16(biased) : biased;

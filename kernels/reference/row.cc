@@ -1,5 +1,5 @@
 // The row family in plain loops: the specification of what every body computes, bit for bit.
-// R(x) rounds to bf16 in bf16 mode and is x in fp32 mode. Sums of a row run in 16 lanes by column mod 16, then lane i
+// All of it is fp32 in both modes: only what a bf16 multiplier reads is rounded. Sums of a row run in 16 lanes by column mod 16, then lane i
 // meets lane i + 8, + 4, + 2, + 1.
 #include <algorithm>
 #include <array>
@@ -15,8 +15,6 @@
 namespace zoetrope {
 namespace {
 
-float rounded(float x, bool rounds) { return rounds ? round_bf16(x) : x; }
-
 float lanes_sum(std::array<float, 16> lane) {
   for (int width = 8; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) {
@@ -26,7 +24,7 @@ float lanes_sum(std::array<float, 16> lane) {
   return lane[0];
 }
 
-// out = R(w * R(x * r)), r = 1 / sqrt(mean(x^2) + eps)
+// out = w * (x * r), r = 1 / sqrt(mean(x^2) + eps)
 void rms_norm_group(const float* x, const NormArgs& args, float* out) {
   std::array<float, 16> squares{};
   for (std::int64_t j = 0; j < args.group; ++j) {
@@ -35,11 +33,11 @@ void rms_norm_group(const float* x, const NormArgs& args, float* out) {
   const float mean = lanes_sum(squares) / static_cast<float>(args.group);
   const float r = 1.0f / std::sqrt(mean + args.eps);
   for (std::int64_t j = 0; j < args.group; ++j) {
-    out[j] = rounded(args.weight[j] * rounded(x[j] * r, args.rounds), args.rounds);
+    out[j] = args.weight[j] * (x[j] * r);
   }
 }
 
-// out = R((x - mean) / sqrt(mean((x - mean)^2) + eps) * w + b)
+// out = (x - mean) / sqrt(mean((x - mean)^2) + eps) * w + b
 void layer_norm_group(const float* x, const NormArgs& args, float* out) {
   const auto n = static_cast<float>(args.group);
   std::array<float, 16> total{};
@@ -53,7 +51,7 @@ void layer_norm_group(const float* x, const NormArgs& args, float* out) {
   }
   const float deviation = std::sqrt(lanes_sum(squares) / n + args.eps);
   for (std::int64_t j = 0; j < args.group; ++j) {
-    out[j] = rounded((x[j] - mean) / deviation * args.weight[j] + args.bias[j], args.rounds);
+    out[j] = (x[j] - mean) / deviation * args.weight[j] + args.bias[j];
   }
 }
 
@@ -66,9 +64,8 @@ void norm_rows(const NormArgs& args, std::int64_t first, std::int64_t last) {
   }
 }
 
-// (a, b) = (x[i], x[i + D/2]):  x[i] = R(T(a cos) - T(b sin)),  x[i + D/2] = R(T(b cos) + T(a sin)).
-// T is R for text and nothing for vision.
-void rotate(const RotateArgs& args, bool terms_round, std::int64_t first, std::int64_t last) {
+// (a, b) = (x[i], x[i + D/2]):  x[i] = a cos - b sin,  x[i + D/2] = b cos + a sin.
+void rotate(const RotateArgs& args, std::int64_t first, std::int64_t last) {
   const std::int64_t half = args.head_dim / 2;
   for (std::int64_t r = first; r < last; ++r) {
     for (std::int64_t column = 0; column < args.x.columns; column += args.head_dim) {
@@ -78,41 +75,35 @@ void rotate(const RotateArgs& args, bool terms_round, std::int64_t first, std::i
         const float b = head[i + half];
         const float cos = args.cos.row(r)[i];
         const float sin = args.sin.row(r)[i];
-        head[i] = rounded(rounded(a * cos, terms_round) - rounded(b * sin, terms_round), args.rounds);
-        head[i + half] = rounded(rounded(b * cos, terms_round) + rounded(a * sin, terms_round), args.rounds);
+        head[i] = a * cos - b * sin;
+        head[i + half] = b * cos + a * sin;
       }
     }
   }
 }
 
-void rotate_text(const RotateArgs& args, std::int64_t first, std::int64_t last) {
-  rotate(args, args.rounds, first, last);
-}
-
-void rotate_vision(const RotateArgs& args, std::int64_t first, std::int64_t last) { rotate(args, false, first, last); }
-
-void add(float* h, const float* x, std::int64_t n, bool rounds) {
+void add(float* h, const float* x, std::int64_t n) {
   for (std::int64_t j = 0; j < n; ++j) {
-    h[j] = rounded(h[j] + x[j], rounds);
+    h[j] = h[j] + x[j];
   }
 }
 
 void widen(const Bf16* x, float* out, std::int64_t n) { std::transform(x, x + n, out, from_bf16); }
 
-// R(R(R(R(P0 w0) + R(P1 w1)) + R(P2 w2)) + R(P3 w3))
-void interpolate(const Corners& corners, float* out, std::int64_t n, bool rounds) {
+// ((P0 w0 + P1 w1) + P2 w2) + P3 w3
+void interpolate(const Corners& corners, float* out, std::int64_t n) {
   for (std::int64_t j = 0; j < n; ++j) {
-    float e = rounded(from_bf16(corners.row[0][j]) * corners.weight[0], rounds);
+    float e = from_bf16(corners.row[0][j]) * corners.weight[0];
     for (int c = 1; c < 4; ++c) {
-      e = rounded(e + rounded(from_bf16(corners.row[c][j]) * corners.weight[c], rounds), rounds);
+      e = e + from_bf16(corners.row[c][j]) * corners.weight[c];
     }
     out[j] = e;
   }
 }
 
-void elementary(Elementary function, const float* x, float* out, std::int64_t n, bool rounds) {
+void elementary(Elementary function, const float* x, float* out, std::int64_t n) {
   for (std::int64_t j = 0; j < n; ++j) {
-    out[j] = rounded(reference::elementary(function, x[j]), rounds);
+    out[j] = reference::elementary(function, x[j]);
   }
 }
 
@@ -139,7 +130,7 @@ void softmax(const float* logits, float* probabilities, std::int64_t n) {
   }
 }
 
-// out = R(0 + R(y_e w_e) + ...), e ascending
+// out = 0 + y_e w_e + ..., e ascending
 void combine(const CombineArgs& args, std::int64_t first, std::int64_t last) {
   std::vector<std::int64_t> places(static_cast<std::size_t>(args.slots.columns));
   for (std::int64_t t = first; t < last; ++t) {
@@ -149,9 +140,9 @@ void combine(const CombineArgs& args, std::int64_t first, std::int64_t last) {
     for (std::int64_t j = 0; j < args.out.columns; ++j) {
       float total = 0.0f;
       for (const std::int64_t place : places) {
-        total += rounded(args.outputs.row(args.slots.row(t)[place])[j] * args.weights.row(t)[place], args.rounds);
+        total += args.outputs.row(args.slots.row(t)[place])[j] * args.weights.row(t)[place];
       }
-      args.out.row(t)[j] = rounded(total, args.rounds);
+      args.out.row(t)[j] = total;
     }
   }
 }
@@ -189,8 +180,7 @@ std::int64_t at_least(const float* x, std::int64_t n, float threshold, std::int3
 const RowBody& row_body_reference() {
   static constexpr RowBody body{norm_rows<rms_norm_group>,
                                 norm_rows<layer_norm_group>,
-                                rotate_text,
-                                rotate_vision,
+                                rotate,
                                 add,
                                 widen,
                                 interpolate,

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <utility>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
-#include "parallel/bf16_wire.h"
 #include "runtime/media/patches.h"
 
 namespace zoetrope {
@@ -32,7 +32,7 @@ std::int64_t tokens_in(const std::vector<Range>& runs) {
 }  // namespace
 
 FilmRounds::FilmRounds(Model& model, Ranks& ranks, const Compute& compute)
-    : model_(model), ranks_(ranks), compute_(compute), decoders_(compute.pool->threads()) {}
+    : model_(model), ranks_(ranks), decoders_(compute.pool->threads()) {}
 
 void FilmRounds::begin(RequestId id, const Prompt& prompt, const Span& span) {
   Film film;
@@ -145,13 +145,12 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
   return runs;
 }
 
-// Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
+// Features travel to the ranks that compute their tokens, in fp32: they become rows of the residual stream.
 void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
-  const bool as_bf16 = compute_.rounds();
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
   const std::int64_t columns = model_.feature_columns();
-  const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * (as_bf16 ? sizeof(Bf16) : sizeof(float)); };
+  const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * sizeof(float); };
   std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
   for (std::size_t i = 0; i < units.size(); ++i) {
     const EncodeUnit& unit = units[i];
@@ -163,7 +162,7 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
       for (const Range& run : runs_for(unit, rank)) {
         const std::int64_t values = run.count() * columns;
         out.resize(out.size() + bytes_of(values));
-        to_wire(rows[i].data() + run.first * columns, values, as_bf16, out.data() + out.size() - bytes_of(values));
+        std::memcpy(out.data() + out.size() - bytes_of(values), rows[i].data() + run.first * columns, bytes_of(values));
       }
     }
     if (unit.rank != own) {
@@ -194,7 +193,7 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
     if (unit.rank != own) {
       const auto from = static_cast<std::size_t>(unit.rank);
       kept.resize(static_cast<std::size_t>(values));
-      from_wire(incoming[from].data() + taken[from], values, as_bf16, kept.data());
+      std::memcpy(kept.data(), incoming[from].data() + taken[from], bytes_of(values));
       taken[from] += bytes_of(values);
     } else if (runs.front().count() == tokens_of(unit)) {
       kept = std::move(rows[i]);

@@ -54,7 +54,6 @@ class FilmRounds {
 
   Model& model_;
   Ranks& ranks_;
-  Compute compute_;
   DecodeAhead decoders_;
   std::map<RequestId, Film> films_;
   std::vector<float> patches_;

@@ -61,7 +61,6 @@ struct TextActivations {
 
 // P patches of a batch.
 struct VisionActivations {
-  GrowingRows<float> patches;    // [P, 1536] rounded in bf16 mode
   GrowingRows<float> h;          // [P, D] residual stream
   GrowingRows<float> normed;     // [P, D]
   GrowingRows<float> positions;  // [gh * gw, D] of one frame

@@ -172,18 +172,17 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   const Rows<float> v = columns_of(qkv, weights_.columns.v, shard_.kv_heads.count() * d);
   head_rms_norm(compute_, q, d, weights.q_norm, rms_eps_);
   head_rms_norm(compute_, k, d, weights.k_norm, rms_eps_);
-  rotate_text(compute_, q, d, step.cos, step.sin);
-  rotate_text(compute_, k, d, step.cos, step.sin);
+  rotate(compute_, q, d, step.cos, step.sin);
+  rotate(compute_, k, d, step.cos, step.sin);
 
   const RingPages pages = step.cache.ring_layer(layer);
   const Rows<float> attended = activations_.attended.shaped(step.rows.rows, q.columns);
   attend(step, pages, q, k, v, attended);
 
   const Rows<float> partial = activations_.partial.shaped(step.rows.rows, config_.hidden);
-  matmul(compute_, {.x = attended, .w = weights.o, .out = partial, .rounding = Rounding::kNone});
+  matmul(compute_, {.x = attended, .w = weights.o, .out = partial});
   tree_reduce_scatter_rows(*ranks_.tp, partial, "output of attention");
   const Rows<float> own = partial.slice(step.rows.own.first, step.rows.own.count());
-  round_rows(compute_, own);
   add_rows(compute_, step.h, own);
 }
 

@@ -19,10 +19,9 @@ void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWei
   const Rows<float> gated = activations.gated.shaped(step.rows, weights.down.k);
   gated_matmul(compute, normed, weights.gate_up, gated);
   const Rows<float> partial = activations.partial.shaped(step.rows, h.columns);
-  matmul(compute, {.x = gated, .w = weights.down, .out = partial, .rounding = Rounding::kNone});
+  matmul(compute, {.x = gated, .w = weights.down, .out = partial});
   tree_reduce_scatter_rows(tp, partial, "output of the feed-forward");
   const Rows<float> own = partial.slice(step.own.first, step.own.count());
-  round_rows(compute, own);
   add_rows(compute, h, own);
 }
 
@@ -30,6 +29,7 @@ MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks&
                                Observer observer)
     : config_(config),
       compute_(compute),
+      exact_{.body = compute.body, .pool = compute.pool, .precision = Precision::kFp32},
       ranks_(ranks),
       observer_(std::move(observer)),
       exchange_(*ranks.world, table, config.hidden, compute.precision) {}
@@ -38,7 +38,8 @@ void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& st
                          Rows<const float> normed, Rows<float> h) {
   const std::int64_t rows = step.own.count();
   const Rows<float> logits = activations.logits.shaped(rows, config_.experts);
-  matmul(compute_, {.x = normed, .w = weights.router, .out = logits});
+  // In fp32 in both modes: a near tie that falls the other way sends a token to other experts, and the product is small.
+  matmul(exact_, {.x = normed, .w = weights.router, .out = logits});
   const Rows<std::int32_t> experts = activations.experts.shaped(rows, config_.experts_per_token);
   const Rows<float> chosen_weights = activations.weights.shaped(rows, config_.experts_per_token);
   routing_ties_ += choose_experts(compute_, logits, experts, chosen_weights);

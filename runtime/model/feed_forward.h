@@ -33,6 +33,7 @@ class MoeFeedForward {
  private:
   const TextConfig& config_;
   Compute compute_;
+  Compute exact_;  // the router's: fp32 whatever the mode
   Ranks& ranks_;
   Observer observer_;
   ExpertExchange exchange_;

@@ -106,8 +106,7 @@ class Model {
   virtual void encode(const VisionBatch& batch, Rows<float> out) = 0;
 
   // One step through layers [first_layer, end_layer) (the whole model: 0, layers()). Collective over the world.
-  // logits [logit_rows, V] fp32, complete on every tp rank of the member; values rounded in bf16 mode as the
-  // reference's.
+  // logits [logit_rows, V] fp32, complete on every tp rank of the member.
   virtual void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) = 0;
 
   virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host

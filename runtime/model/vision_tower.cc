@@ -66,17 +66,11 @@ void VisionTower::encode(const VisionBatch& batch, Rows<float> out) {
   observe("vision.out", columns_of(out, 0, features));
 }
 
-// A convolution whose kernel is its stride is a product; pixels are rounded before it (reference 3.4).
+// A convolution whose kernel is its stride is a product (reference 3.4).
 void VisionTower::embed_patches(const VisionBatch& batch, Rows<float> h) {
   for (std::int64_t first = 0; first < h.rows; first += kTileRows) {
     const std::int64_t count = std::min(kTileRows, h.rows - first);
-    const Rows<float> tile = activations_.patches.shaped(count, batch.patches.columns);
-    for (std::int64_t row = 0; row < count; ++row) {
-      std::memcpy(tile.row(row), batch.patches.row(first + row),
-                  static_cast<std::size_t>(tile.columns) * sizeof(float));
-    }
-    round_rows(compute_, tile);
-    linear(compute_, weights_.patch_embed, tile, h.slice(first, count));
+    linear(compute_, weights_.patch_embed, batch.patches.slice(first, count), h.slice(first, count));
   }
 }
 
@@ -110,8 +104,8 @@ void VisionTower::run_block(const VisionBlockWeights& block, std::span<const std
   linear(compute_, block.qkv, normed, qkv);
   const Rows<float> q = columns_of(qkv, 0, width);
   const Rows<float> k = columns_of(qkv, width, width);
-  rotate_vision(compute_, q, config_.head_dim(), cos, sin);
-  rotate_vision(compute_, k, config_.head_dim(), cos, sin);
+  rotate(compute_, q, config_.head_dim(), cos, sin);
+  rotate(compute_, k, config_.head_dim(), cos, sin);
   const Rows<float> attended = activations_.attended.shaped(h.rows, width);
   segment_attention(compute_, config_.heads, q, k, columns_of(qkv, 2 * width, width), frames, attended);
   const Rows<float> product = activations_.product.shaped(h.rows, width);

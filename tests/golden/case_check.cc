@@ -163,8 +163,9 @@ Distance distance(std::span<const float> ours, std::span<const float> reference)
 
 class Judge {
  public:
-  Judge(const GoldenCase& golden, Precision precision, bool mixture, CaseResult& result)
-      : golden_(golden), precision_(precision), mixture_(mixture), result_(result) {}
+  // `flips`: of a mixture of experts in bf16, else null.
+  Judge(const GoldenCase& golden, Precision precision, const RoutingFlips* flips, CaseResult& result)
+      : golden_(golden), precision_(precision), flips_(flips), result_(result) {}
 
   // `ours` against the tensor `name`, within what the precision allows.
   void compare(const std::string& name, std::span<const float> ours) {
@@ -181,7 +182,7 @@ class Judge {
       if (!exact) {
         result_.largest_fp32_error = std::max(result_.largest_fp32_error, relative);
       }
-      if (!d.finite || (exact ? d.max_abs != 0 : relative > kFp32Relative)) {
+      if (!d.finite || (exact ? !same_experts(name, ours, reference) : relative > kFp32Relative)) {
         fail("{}: {:.3g} off, {:.3g} of the largest value {:.4g}", name, d.max_abs, relative, d.reference_max);
       }
     } else if (!exact) {
@@ -189,10 +190,9 @@ class Judge {
     }
   }
 
-  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows. Of a mixture of experts they and
-  // the tokens that were sent elsewhere are only summed up here, for all cases of a checkpoint together.
-  void compare_prompt(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary,
-                      const RoutingFlips* flips) {
+  // bf16: `fp32` is our own run in fp32. Distances of the logits of all prompt rows, and the tokens that were sent
+  // elsewhere.
+  void compare_prompt(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary) {
     const auto rows = static_cast<double>(golden_.tokens.size());
     const double allowed = golden_.bf16_noise.at("all_prompt_logits").rms;
     const double rms = distance(logits, fp32).rms;
@@ -200,16 +200,26 @@ class Judge {
     result_.bf16_squares += rows * rms * rms;
     result_.reference_bf16_squares += rows * allowed * allowed;
     result_.values_compared += static_cast<std::int64_t>(logits.size());
-    if (flips != nullptr) {
-      result_.flips += flips->prompt_flips();
+    if (flips_ != nullptr) {
+      result_.flips += flips_->prompt_flips();
       result_.reference_flips += golden_.bf16_flips;
-    } else if (!(rms <= kBf16Ratio * allowed)) {
-      fail("logits of all prompt rows: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", rms, allowed);
+    }
+    if (rms <= kBf16Ratio * allowed) {
+      return;
+    }
+    const std::string miss =
+        fmt::format("logits of all prompt rows: rms {:.4g} from fp32, the reference's bf16 is {:.4g}", rms, allowed);
+    const double steady = flips_ == nullptr ? rms : distance_of_steady_rows(logits, fp32, vocabulary, *flips_);
+    if (steady <= kBf16Ratio * allowed) {
+      by_chance("{}; {:.4g} over the rows that meet the experts of fp32", miss, steady);
+    } else {
+      fail("{}", miss);
     }
   }
 
-  // On the fp32 ids: fp32 demands the `certain` ids, bf16 those whose margin is clear.
-  void compare_continuation(std::span<const float> logits, std::size_t vocabulary, const RoutingFlips* flips) {
+  // On the fp32 ids: fp32 demands the `certain` ids, bf16 those whose margin exceeds the case's bf16 noise, and those whose
+  // margin exceeds twice the reference's error at that very step unless the row is proven to meet other experts.
+  void compare_continuation(std::span<const float> logits, std::size_t vocabulary) {
     for (std::size_t step = 0; step < golden_.greedy.size(); ++step) {
       const auto row = logits.subspan(step * vocabulary, vocabulary);
       const auto top = static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
@@ -224,12 +234,12 @@ class Judge {
                       golden_.greedy[step], golden_.margins[step], golden_.bf16_errors[step]);
       // Step 0 saw the last row of the prompt, step k the row of token k - 1 of the continuation.
       const auto seen = static_cast<std::int64_t>(step == 0 ? golden_.tokens.size() : step) - 1;
-      const auto flip = flips == nullptr ? std::nullopt : proven(*flips, step == 0 ? "" : "continuation.", seen);
-      if (flip) {
-        by_chance("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
-                  flip->noise);
+      const auto flip = flips_ == nullptr ? std::nullopt : proven(*flips_, step == 0 ? "" : "continuation.", seen);
+      if (flip && golden_.margins[step] <= golden_.bf16_noise.at("all_prompt_logits").max_abs) {
+        by_chance("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap, flip->noise);
       } else {
-        fail("{}", miss);
+        const auto any = flips_ == nullptr ? std::nullopt : flips_->first(step == 0 ? "" : "continuation.", seen);
+        fail("{}{}", miss, any ? fmt::format("; layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}: not proven", any->layer, any->gap, any->noise) : "; it meets the experts of fp32");
       }
     }
   }
@@ -243,6 +253,40 @@ class Judge {
   }
 
  private:
+  // Over the prompt rows that meet the same experts as in fp32, in every layer.
+  static double distance_of_steady_rows(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary,
+                                        const RoutingFlips& flips) {
+    double squares = 0;
+    std::size_t rows = 0;
+    for (std::size_t row = 0; row < logits.size() / vocabulary; ++row) {
+      if (!flips.first("", static_cast<std::int64_t>(row))) {
+        const double rms = distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary)).rms;
+        squares += rms * rms;
+        ++rows;
+      }
+    }
+    return std::sqrt(squares / static_cast<double>(std::max<std::size_t>(1, rows)));
+  }
+
+  // Experts in fp32: the reference's at every place, or one whose logit is within the tolerance of fp32 logits of its.
+  bool same_experts(const std::string& name, std::span<const float> ours, std::span<const float> reference) const {
+    const std::string logits_name = name.substr(0, name.size() - std::strlen("experts")) + "logits";
+    const std::vector<float> logits = golden_.tensors.floats(logits_name);
+    const std::size_t rows = golden_.tokens.size(), experts = logits.size() / rows, chosen = reference.size() / rows;
+    double largest = 0;
+    for (const float logit : logits) {
+      largest = std::max(largest, std::abs(static_cast<double>(logit)));
+    }
+    for (std::size_t i = 0; i < reference.size(); ++i) {
+      const float* row = logits.data() + i / chosen * experts;
+      const double apart = std::abs(static_cast<double>(row[static_cast<std::size_t>(ours[i])]) - static_cast<double>(row[static_cast<std::size_t>(reference[i])]));
+      if (ours[i] != reference[i] && apart > 2 * kFp32Relative * largest) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   // A row that is sent elsewhere where fp32 was nearly undecided.
   static std::optional<RoutingFlip> proven(const RoutingFlips& flips, const std::string& prefix, std::int64_t row) {
     const auto flip = flips.first(prefix, row);
@@ -265,15 +309,19 @@ class Judge {
     if (allowed > 0) {
       result_.largest_bf16_ratio = std::max(result_.largest_bf16_ratio, d.rms / allowed);
     }
-    if (!d.finite || d.rms > kBf16Ratio * allowed) {
-      const std::string miss = fmt::format("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})",
-                                           name, d.rms, allowed, d.rms / allowed);
-      // What comes before the first router is no draw of chance.
-      if (d.finite && mixture_ && !name.starts_with("vision.") && name != "hidden.embed") {
-        by_chance("{}", miss);
-      } else {
-        fail("{}", miss);
-      }
+    if (d.finite && d.rms <= kBf16Ratio * allowed) {
+      return;
+    }
+    const std::string miss = fmt::format("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})", name,
+                                         d.rms, allowed, d.rms / allowed);
+    // One row of a mixture says little: the reference's own may have been lucky there. So it is held to the reference's
+    // distance over all rows too, and beyond that it must be proven to meet other experts.
+    const auto last_row = static_cast<std::int64_t>(golden_.tokens.size()) - 1;
+    if (flips_ != nullptr && d.finite && name == "logits.last" &&
+        (d.rms <= kBf16Ratio * golden_.bf16_noise.at("all_prompt_logits").rms || proven(*flips_, "", last_row))) {
+      by_chance("{}", miss);
+    } else {
+      fail("{}", miss);
     }
   }
 
@@ -289,7 +337,7 @@ class Judge {
 
   const GoldenCase& golden_;
   Precision precision_;
-  bool mixture_;  // of experts
+  const RoutingFlips* flips_;
   CaseResult& result_;
 };
 
@@ -309,17 +357,8 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
   });
 
   CaseResult result;
-  Judge judge(golden, precision, opened.config().text.moe(), result);
   const auto vocabulary = static_cast<std::size_t>(opened.config().text.vocabulary);
   const Run& first = runs[static_cast<std::size_t>(rank_of(layout, layout.ring - 1, 0))];
-  for (const std::string& name : golden.tensors.names()) {
-    if (is_activation(name)) {
-      const auto found = first.trace.find(name);
-      judge.compare(name,
-                    found == first.trace.end() ? std::span<const float>{} : std::span<const float>(found->second));
-    }
-  }
-  const auto last = std::span(first.prompt_logits).last(vocabulary);
   std::optional<RoutingFlips> flips;
   Run fp32;
   if (precision == Precision::kBf16) {
@@ -328,7 +367,18 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
     if (opened.config().text.moe()) {
       flips.emplace(opened.config().text, fp32.trace, first.trace);
     }
-    judge.compare_prompt(first.prompt_logits, fp32.prompt_logits, vocabulary, flips ? &*flips : nullptr);
+  }
+  Judge judge(golden, precision, flips ? &*flips : nullptr, result);
+  for (const std::string& name : golden.tensors.names()) {
+    if (is_activation(name)) {
+      const auto found = first.trace.find(name);
+      judge.compare(name,
+                    found == first.trace.end() ? std::span<const float>{} : std::span<const float>(found->second));
+    }
+  }
+  const auto last = std::span(first.prompt_logits).last(vocabulary);
+  if (precision == Precision::kBf16) {
+    judge.compare_prompt(first.prompt_logits, fp32.prompt_logits, vocabulary);
   }
   judge.compare("logits.last", last);
   if (golden.tensors.has("logits.all")) {
@@ -337,7 +387,7 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
   if (golden.tensors.has("logits.continuation")) {
     judge.compare("logits.continuation", first.continuation_logits);
   }
-  judge.compare_continuation(first.continuation_logits, vocabulary, flips ? &*flips : nullptr);
+  judge.compare_continuation(first.continuation_logits, vocabulary);
   judge.same_bits("chunked prefill", first.prompt_logits, first.chunked_logits);
   for (int tp = 1; tp < layout.tp; ++tp) {
     const Run& other = runs[static_cast<std::size_t>(rank_of(layout, layout.ring - 1, tp))];

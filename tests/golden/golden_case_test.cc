@@ -28,15 +28,13 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return out;
 }
 
-// The reference run again misses the rule in up to 7 of 38 mixture cases with other products, in 12 with eager attention
-// (which also rounds in other places). The wider one is taken: not the rule, and said so in docs/performance.md.
-constexpr double kMissedShare = 12.0 / 38;
-// Over all cases of a checkpoint chance evens out: distances from fp32 and tokens sent elsewhere are those of the reference.
-constexpr double kPooledRatio = 1.25;
+// Over all cases of a checkpoint chance evens out: distances from fp32 and tokens sent elsewhere are no more than those of
+// the reference's own bf16. (The rule allows 1.5 times the distance.)
+constexpr double kPooledRatio = 1.0;
 
 void check_all(Precision precision) {
   const fs::path goldens = test::golden_folder();
-  int cases = 0, mixtures = 0, missed = 0;
+  int cases = 0;
   for (const fs::path& checkpoint : folders_in(goldens / "cases")) {
     const std::string name = checkpoint.filename();
     double worst = 0, ours = 0, reference = 0, flips = 0, reference_flips = 0;
@@ -56,8 +54,6 @@ void check_all(Precision precision) {
       if (precision == Precision::kBf16) {
         ++test::Tally::instance().bf16_cases;
         test::Tally::instance().bf16_cases_missed += result.misses.empty() ? 0 : 1;
-        mixtures += result.reference_flips > 0 || result.flips > 0 ? 1 : 0;
-        missed += result.misses.empty() ? 0 : 1;
         flips += static_cast<double>(result.flips);
         reference_flips += static_cast<double>(result.reference_flips);
       }
@@ -74,7 +70,6 @@ void check_all(Precision precision) {
       }
     }
   }
-  EXPECT_LE(missed, kMissedShare * mixtures) << "cases that miss the rule, of " << mixtures << " mixtures of experts";
   EXPECT_GT(cases, 0) << "no cases in " << goldens;
 }
 

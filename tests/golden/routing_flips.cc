@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace zoetrope::test {
 namespace {
@@ -55,6 +56,25 @@ double RoutingFlips::noise(int layer) const {
   return std::sqrt(squares / static_cast<double>(std::max<std::int64_t>(1, count)));
 }
 
+double RoutingFlips::noise_of_row(const std::string& prefix, int layer, std::int64_t row) const {
+  const auto a = fp32_.at(name_of(prefix, layer, "logits")).begin() + row * config_.experts;
+  const auto b = bf16_.at(name_of(prefix, layer, "logits")).begin() + row * config_.experts;
+  std::vector<std::int64_t> order(static_cast<std::size_t>(config_.experts));
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::ranges::greater{}, [&](std::int64_t expert) { return a[expert]; });
+  double squares = 0;
+  int count = 0;
+  for (int place = 0; place < config_.experts; ++place) {
+    if (place != config_.experts_per_token - 1 && place != config_.experts_per_token) {
+      const std::int64_t expert = order[static_cast<std::size_t>(place)];
+      const double error = static_cast<double>(a[expert]) - static_cast<double>(b[expert]);
+      squares += error * error;
+      ++count;
+    }
+  }
+  return std::sqrt(squares / std::max(1, count));
+}
+
 std::int64_t RoutingFlips::rows(const std::string& prefix) const {
   return static_cast<std::int64_t>(fp32_.at(name_of(prefix, 0, "logits")).size()) / config_.experts;
 }
@@ -62,7 +82,9 @@ std::int64_t RoutingFlips::rows(const std::string& prefix) const {
 std::optional<RoutingFlip> RoutingFlips::first(const std::string& prefix, std::int64_t row) const {
   for (int layer = 0; layer < config_.layers; ++layer) {
     if (chosen(fp32_, prefix, layer, row) != chosen(bf16_, prefix, layer, row)) {
-      return RoutingFlip{.layer = layer, .gap = gap(prefix, layer, row), .noise = noise(layer)};
+      return RoutingFlip{.layer = layer,
+                         .gap = gap(prefix, layer, row),
+                         .noise = std::max(noise(layer), noise_of_row(prefix, layer, row))};
     }
   }
   return std::nullopt;

@@ -20,7 +20,9 @@ using Trace = std::map<std::string, std::vector<float>>;
 struct RoutingFlip {
   int layer = 0;
   double gap = 0;    // fp32: k-th largest router logit less the one behind it
-  double noise = 0;  // rms of bf16 - fp32 router logits of this layer over rows that were not sent elsewhere before
+  // rms of bf16 - fp32 router logits of this layer: over rows that were not sent elsewhere before, or over this row's experts
+  // beside the two at the cut where that is more (a row that looks at rows which were sent elsewhere is noisier than most)
+  double noise = 0;
 };
 
 class RoutingFlips {
@@ -37,6 +39,7 @@ class RoutingFlips {
   std::vector<int> chosen(const Trace& trace, const std::string& prefix, int layer, std::int64_t row) const;
   double gap(const std::string& prefix, int layer, std::int64_t row) const;
   double noise(int layer) const;
+  double noise_of_row(const std::string& prefix, int layer, std::int64_t row) const;
   std::int64_t rows(const std::string& prefix) const;
 
   const TextConfig& config_;

@@ -148,10 +148,10 @@ inline void merge(Partial& a, const Partial& b) {
   a.m = m;
 }
 
-inline std::vector<float> finish(const Partial& partial, bool bf16) {
+inline std::vector<float> finish(const Partial& partial) {
   std::vector<float> out;
   for (const float o : partial.o) {
-    out.push_back(bf16 ? round_bf16(o / partial.l) : o / partial.l);
+    out.push_back(o / partial.l);
   }
   return out;
 }
@@ -183,7 +183,7 @@ inline std::vector<float> attend(const HeadView& view, std::int64_t position, Or
       }
     }
   }
-  return finish(classes[0], view.bf16);
+  return finish(classes[0]);
 }
 
 // Softmax in double precision and how far an answer may lie from it. Per element: the scores' rounding (head_dim + 2

@@ -15,9 +15,7 @@ using test::normals;
 
 constexpr Precision kPrecisions[] = {Precision::kFp32, Precision::kBf16};
 
-float maybe_rounded(float x, Precision precision) { return precision == Precision::kBf16 ? round_bf16(x) : x; }
-
-TEST(AddRows, AddsAndRoundsOnce) {
+TEST(AddRows, AddsInFp32InBothModes) {
   for (const Precision precision : kPrecisions) {
     for (const std::int64_t columns : kWidths) {
       const std::int64_t rows = 21;
@@ -29,7 +27,7 @@ TEST(AddRows, AddsAndRoundsOnce) {
         return sum;
       });
       for (std::size_t i = 0; i < h.size(); ++i) {
-        ASSERT_EQ(found[i], maybe_rounded(h[i] + x[i], precision));
+        ASSERT_EQ(found[i], h[i] + x[i]);
       }
     }
   }
@@ -53,7 +51,7 @@ TEST(AddSelectedRows, AddsToTheNamedRowsOnly) {
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
       float& value = expected[static_cast<std::size_t>(chosen[i] * columns + j)];
-      value = round_bf16(value + x[i * columns + j]);
+      value = value + x[i * columns + j];
     }
   }
   EXPECT_TRUE(test::same_bits(found, expected));
@@ -63,7 +61,7 @@ TEST(AddSelectedRows, AddsToTheNamedRowsOnly) {
   EXPECT_DEATH(add_selected_rows(on.compute, {sum.data(), 300, columns}, twice, {x.data(), 2, columns}), "twice");
 }
 
-TEST(Gelu, BothFormsFollowTheirEquationsAndRoundOnce) {
+TEST(Gelu, BothFormsFollowTheirEquationsInBothModes) {
   struct Form {
     void (*op)(const Compute&, Rows<float>);
     double (*expected)(double);
@@ -80,26 +78,11 @@ TEST(Gelu, BothFormsFollowTheirEquationsAndRoundOnce) {
         form.op(on, {y.data(), rows, columns});
         return y;
       };
-      auto fp32 = test::same_on_all_ways(Precision::kFp32, run);
+      const auto fp32 = test::same_on_all_ways(Precision::kFp32, run);
       for (std::size_t i = 0; i < x.size(); ++i) {
         ASSERT_NEAR(fp32[i], form.expected(x[i]), 5e-7) << x[i];
       }
-      test::round_all(fp32);
       EXPECT_TRUE(test::same_bits(test::same_on_all_ways(Precision::kBf16, run), fp32));
-    }
-  }
-}
-
-TEST(RoundRows, RoundsInBf16ModeOnly) {
-  const auto x = normals(50 * 700, 3);
-  for (const Precision precision : kPrecisions) {
-    const auto found = test::same_on_all_ways(precision, [&](const Compute& on) {
-      std::vector<float> y = x;
-      round_rows(on, {y.data(), 50, 700});
-      return y;
-    });
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      ASSERT_EQ(found[i], maybe_rounded(x[i], precision));
     }
   }
 }
@@ -165,19 +148,18 @@ TEST(InterpolatePositions, FollowsTheTableInMergeBlockOrder) {
             const double u = static_cast<double>(f.side - 1) * (block_row + inside / 2) / (f.gh - 1);
             const double v = static_cast<double>(f.side - 1) * (block_column + inside % 2) / (f.gw - 1);
             for (std::int64_t j = 0; j < f.columns; ++j) {
-              ASSERT_NEAR(found[i * f.columns + j], position_in_double(table, f.side, f.columns, u, v, j),
-                          precision == Precision::kFp32 ? 5e-5 : 0.05);
+              ASSERT_NEAR(found[i * f.columns + j], position_in_double(table, f.side, f.columns, u, v, j), 5e-5);
             }
           }
         }
       }
-      EXPECT_EQ(found[0], maybe_rounded(from_bf16(table[0]), precision));  // corners are exact
-      EXPECT_EQ(found.back(), maybe_rounded(from_bf16(table.back()), precision));
+      EXPECT_EQ(found[0], from_bf16(table[0]));  // corners are exact
+      EXPECT_EQ(found.back(), from_bf16(table.back()));
     }
   }
 }
 
-TEST(InterpolatePositions, RoundsWeightsProductsAndSums) {
+TEST(InterpolatePositions, AddsTheCornersInOrder) {
   const auto table = bf16_normals(2 * 2, 8);
   std::vector<float> out(4 * 4);
   const test::OnWay on({best_body(), 1, Precision::kBf16, ""});
@@ -186,8 +168,8 @@ TEST(InterpolatePositions, RoundsWeightsProductsAndSums) {
   const float w[4] = {(1.0f - third) * (1.0f - third), (1.0f - third) * third, third * (1.0f - third), third * third};
   float e = 0.0f;
   for (int k = 0; k < 4; ++k) {
-    const float term = round_bf16(from_bf16(table[k]) * round_bf16(w[k]));
-    e = k == 0 ? term : round_bf16(e + term);
+    const float term = from_bf16(table[k]) * w[k];
+    e = k == 0 ? term : e + term;
   }
   EXPECT_EQ(out[3], e);
 }

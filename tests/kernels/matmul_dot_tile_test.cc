@@ -78,7 +78,7 @@ TEST_P(TilesOfAvx512, EqualTheDefinition) {
       for (const std::int64_t rows : {1, 2, 7, 12, 13, 30, 70}) {
         std::vector<float> out(static_cast<std::size_t>(rows * s.n));
         matmul({&tested, &pool, precision},
-               {.x = {x.data(), rows, s.k}, .w = packed.matrix, .out = {out.data(), rows, s.n}, .rounding = Rounding::kNone});
+               {.x = {x.data(), rows, s.k}, .w = packed.matrix, .out = {out.data(), rows, s.n}});
         for (std::int64_t i = 0; i < rows * s.n; ++i) {
           const float expected = test::product(x.data() + i / s.n * s.k, stored, i % s.n, s.slices, precision);
           ASSERT_EQ(std::memcmp(&out[static_cast<std::size_t>(i)], &expected, sizeof expected), 0)

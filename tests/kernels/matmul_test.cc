@@ -93,11 +93,10 @@ struct Problem {
     for (std::int64_t row = 0; row < kRowsMax; ++row) {
       for (std::int64_t output = 0; output < s.n; ++output) {
         const float sum = test::product(x.data() + row * s.k, stored, output, s.slices, precision);
-        expected.push_back(rounded(sum + bias[static_cast<std::size_t>(output)]));
+        expected.push_back(sum + bias[static_cast<std::size_t>(output)]);
       }
     }
   }
-  float rounded(float v) const { return precision == Precision::kBf16 ? round_bf16(v) : v; }
 
   // Rows [first, first + rows) by a body, with what `expected` says of them.
   std::string check(BodyKind kind, int threads, std::int64_t first, std::int64_t rows) const {
@@ -158,7 +157,7 @@ TEST(Matmul, NoticesEveryOtherOrder) {
     for (const BodyKind kind : bodies_here()) {
       std::vector<float> out(64);
       matmul(compute_with(kind, 1, precision),
-             {.x = {x.data(), 1, 1024}, .w = packed.matrix, .out = {out.data(), 1, 64}, .rounding = Rounding::kNone});
+             {.x = {x.data(), 1, 1024}, .w = packed.matrix, .out = {out.data(), 1, 64}});
       const auto differing = [&](Order order) {
         int count = 0;
         for (std::int64_t n = 0; n < 64; ++n) {
@@ -191,7 +190,7 @@ TEST(Matmul, IsCloseToDoublePrecision) {
         for (const BodyKind kind : bodies_here()) {
           std::vector<float> out(static_cast<std::size_t>(n));
           matmul(compute_with(kind, 2, precision),
-                 {.x = {x.data(), 1, k}, .w = packed.matrix, .out = {out.data(), 1, n}, .rounding = Rounding::kNone});
+                 {.x = {x.data(), 1, k}, .w = packed.matrix, .out = {out.data(), 1, n}});
           for (std::int64_t i = 0; i < n; ++i) {
             double sum = 0.0, magnitude = 0.0;
             for (std::int64_t j = 0; j < k; ++j) {
@@ -209,7 +208,7 @@ TEST(Matmul, IsCloseToDoublePrecision) {
   }
 }
 
-// Rounding::kNone, no bias, and views with wider strides.
+// Both roundings, no bias, and views with wider strides.
 TEST(Matmul, WritesOnlyItsColumnsAndRoundsWhereAsked) {
   set_fp_environment();
   Numbers numbers(9);
@@ -218,7 +217,7 @@ TEST(Matmul, WritesOnlyItsColumnsAndRoundsWhereAsked) {
   const Packed packed(stored, PanelOrder::kPlain, 1);
   const auto x = numbers.rows(rows * x_stride, false, true);
   for (const BodyKind kind : bodies_here()) {
-    for (const Rounding rounding : {Rounding::kMode, Rounding::kNone}) {
+    for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
       std::vector<float> out(static_cast<std::size_t>(rows * out_stride), 7.0f);
       matmul(compute_with(kind, 2, Precision::kBf16), {.x = {x.data(), rows, k, x_stride},
                                                        .w = packed.matrix,
@@ -229,7 +228,7 @@ TEST(Matmul, WritesOnlyItsColumnsAndRoundsWhereAsked) {
           const float sum =
               column < n ? test::product(x.data() + row * x_stride, stored, column, 1, Precision::kBf16) : 7.0f;
           ASSERT_EQ(out[static_cast<std::size_t>(row * out_stride + column)],
-                    rounding == Rounding::kMode ? round_bf16(sum) : sum)
+                    rounding == Rounding::kBf16 ? round_bf16(sum) : sum)
               << body_name(kind) << " row " << row << " column " << column;
         }
       }
@@ -249,7 +248,7 @@ TEST(Matmul, RoundsActivationsInBf16Mode) {
   for (const BodyKind kind : bodies_here()) {
     std::vector<float> out(40);
     matmul(compute_with(kind, 1, Precision::kBf16),
-           {.x = {x.data(), 1, 51}, .w = packed.matrix, .out = {out.data(), 1, 40}, .rounding = Rounding::kNone});
+           {.x = {x.data(), 1, 51}, .w = packed.matrix, .out = {out.data(), 1, 40}});
     for (std::int64_t i = 0; i < 40; ++i) {
       EXPECT_EQ(out[static_cast<std::size_t>(i)], test::product(x.data(), stored, i, 1, Precision::kBf16));
     }
@@ -289,15 +288,14 @@ TEST(Matmul, EveryE4m3CodeIsExact) {
   }
 }
 
-// gate and up by the definition, silu by the house's function, the reference's roundings.
+// gate and up by the definition, silu by the house's function.
 std::vector<float> gated_row(const float* x, const Stored& w, Precision precision) {
-  const auto rounded = [&](float v) { return precision == Precision::kBf16 ? round_bf16(v) : v; };
   std::vector<float> out;
   for (std::int64_t i = 0; i < w.n / 2; ++i) {
-    float gate = rounded(test::product(x, w, i, 1, precision));
-    const float up = rounded(test::product(x, w, w.n / 2 + i, 1, precision));
-    body(BodyKind::kReference).row.elementary(Elementary::kSilu, &gate, &gate, 1, false);
-    out.push_back(rounded(rounded(gate) * up));
+    float gate = test::product(x, w, i, 1, precision);
+    const float up = test::product(x, w, w.n / 2 + i, 1, precision);
+    body(BodyKind::kReference).row.elementary(Elementary::kSilu, &gate, &gate, 1);
+    out.push_back(gate * up);
   }
   return out;
 }
@@ -399,7 +397,7 @@ TEST(GroupedExperts, EqualsExpertsOneByOne) {
     }
     const auto x = numbers.rows(tokens * h, false, true);
     for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-      for (const Rounding rounding : {Rounding::kMode, Rounding::kNone}) {
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
         const auto expected =
             experts_one_by_one(compute_with(BodyKind::kReference, 1, precision), experts, x, h, i, rounding);
         for (const BodyKind kind : bodies_here()) {

@@ -43,7 +43,7 @@ std::vector<float> rule(const HeadView& view, std::int64_t first, std::int64_t l
   for (std::int64_t key = first; key < last; key += kPageTokens) {
     see(view, key, std::min(last, key + kPageTokens), partial);
   }
-  return finish(partial, view.bf16);
+  return finish(partial);
 }
 
 class SegmentAttentionTest : public ::testing::Test {

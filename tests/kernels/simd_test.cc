@@ -143,7 +143,7 @@ TEST(Simd, EveryBf16RoundsToItselfAndTiesGoToEven) {
   for (std::uint32_t high = 0; high < 0x10000; ++high) {
     const float x[3] = {float_of(high << 16), float_of((high << 16) | 0x8000U), float_of((high << 16) | 0x7fffU)};
     float y[3];
-    row.elementary(Elementary::kRoundBf16, x, y, 3, true);
+    row.elementary(Elementary::kRoundBf16, x, y, 3);
     for (int i = 0; i < 3; ++i) {
       ASSERT_EQ(std::bit_cast<std::uint32_t>(y[i]), std::bit_cast<std::uint32_t>(round_bf16(x[i]))) << high;
     }
@@ -227,15 +227,13 @@ TEST(SimdMath, AllBodiesGiveTheBitsOfTheReference) {
   for (const Elementary which :
        {Elementary::kExp2, Elementary::kExp, Elementary::kTanh, Elementary::kErf, Elementary::kSilu,
         Elementary::kGeluTanh, Elementary::kGeluErf, Elementary::kRoundBf16}) {
-    for (const bool rounds : {false, true}) {
-      body(BodyKind::kReference).row.elementary(which, x.data(), expected.data(), n, rounds);
-      for (const BodyKind kind : bodies_here()) {
-        body(kind).row.elementary(which, x.data(), found.data(), n, rounds);
-        for (std::size_t i = 0; i < x.size(); ++i) {
-          ASSERT_EQ(without_payload(std::bit_cast<std::uint32_t>(found[i])),
-                    without_payload(std::bit_cast<std::uint32_t>(expected[i])))
-              << body_name(kind) << ", function " << static_cast<int>(which) << " of " << x[i];
-        }
+    body(BodyKind::kReference).row.elementary(which, x.data(), expected.data(), n);
+    for (const BodyKind kind : bodies_here()) {
+      body(kind).row.elementary(which, x.data(), found.data(), n);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        ASSERT_EQ(without_payload(std::bit_cast<std::uint32_t>(found[i])),
+                  without_payload(std::bit_cast<std::uint32_t>(expected[i])))
+            << body_name(kind) << ", function " << static_cast<int>(which) << " of " << x[i];
       }
     }
   }
@@ -243,7 +241,7 @@ TEST(SimdMath, AllBodiesGiveTheBitsOfTheReference) {
 
 float at(Elementary which, float x) {
   float y = 0.0f;
-  body(best_body()).row.elementary(which, &x, &y, 1, false);
+  body(best_body()).row.elementary(which, &x, &y, 1);
   return y;
 }
 

@@ -35,13 +35,23 @@ TEST(Bf16Wire, Fp32TravelsAsItIs) {
   EXPECT_TRUE(std::signbit(back[1]));
 }
 
-TEST(Bf16Wire, OneUnroundedValueIsSeen) {
-  std::vector<float> values(67, 1.5f);
-  std::vector<std::byte> wire(67 * 2);
-  for (const std::size_t at : {std::size_t{0}, std::size_t{33}, std::size_t{66}}) {
-    values[at] = 1.0f + std::ldexp(1.0f, -23);
-    EXPECT_DEATH(to_wire(values.data(), 67, true, wire.data()), "bf16 numbers");
-    values[at] = 1.5f;
+// Travelling rounds as packing for a product does: to nearest, ties to even, NaN stays NaN.
+TEST(Bf16Wire, OtherNumbersAreRoundedAsProductsRoundThem) {
+  std::vector<float> values(67);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = 1.0f + std::ldexp(static_cast<float>(i), -9);  // odd ones lie halfway between bf16 numbers
+  }
+  values[5] = std::numeric_limits<float>::quiet_NaN();
+  values[6] = std::numeric_limits<float>::max();
+  std::vector<std::byte> wire(values.size() * 2);
+  std::vector<float> back(values.size());
+  to_wire(values.data(), 67, true, wire.data());
+  from_wire(wire.data(), 67, true, back.data());
+  EXPECT_TRUE(std::isnan(back[5]));
+  EXPECT_EQ(back[6], std::numeric_limits<float>::infinity());
+  EXPECT_NE(back[1], values[1]);
+  for (std::size_t i = 7; i < values.size(); ++i) {
+    EXPECT_EQ(back[i], round_bf16(values[i])) << i;
   }
 }
 

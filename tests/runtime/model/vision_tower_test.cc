@@ -68,15 +68,5 @@ TEST(VisionTower, NothingToEncodeIsFine) {
   EXPECT_TRUE(encoded(*model, {}, 0, 4, 4).empty());
 }
 
-TEST(VisionTower, ValuesOfBf16ModeAreBf16Numbers) {
-  const Checkpoint checkpoint = open_tiny("tiny-dense");
-  Ranks ranks = self_ranks();
-  ThreadPool pool(1);
-  const auto model = load_tiny(checkpoint, ranks, pool, Precision::kBf16);
-  for (const float value : encoded(*model, std::vector<float>(16 * 1536, 0.3F), 1, 4, 4)) {
-    EXPECT_EQ(value, round_bf16(value));
-  }
-}
-
 }  // namespace
 }  // namespace zoetrope::test
