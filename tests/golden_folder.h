@@ -4,13 +4,15 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tests/source_folder.h"
+
 namespace zoetrope::test {
 
 inline std::filesystem::path golden_folder() {
   if (const char* named = std::getenv("ZOETROPE_GOLDENS"); named != nullptr && *named != '\0') {
     return named;
   }
-  return std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "data" / "goldens";
+  return source_folder() / "tests" / "data" / "goldens";
 }
 
 // What golden files name outside their folder ("media/real_video_1.mp4", "reference/tokenizer"): beside it, else in the
@@ -19,7 +21,7 @@ inline std::filesystem::path beside_goldens(const std::filesystem::path& label) 
   if (const auto beside = golden_folder() / ".." / label; std::filesystem::exists(beside)) {
     return beside;
   }
-  return std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "data" / label;
+  return source_folder() / "tests" / "data" / label;
 }
 
 }  // namespace zoetrope::test

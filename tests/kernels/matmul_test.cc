@@ -343,7 +343,7 @@ TEST(GatedMatmul, TwoMatricesPackAsOne) {
     set_fp_environment();
     for (std::int64_t i = 0; i < 48; ++i) {
       float g = test::product(x.data(), gate, i, 1, Precision::kFp32);
-      body(BodyKind::kReference).row.elementary(Elementary::kSilu, &g, &g, 1, false);
+      body(BodyKind::kReference).row.elementary(Elementary::kSilu, &g, &g, 1);
       EXPECT_EQ(out[static_cast<std::size_t>(i)], g * test::product(x.data(), up, i, 1, Precision::kFp32));
     }
   }

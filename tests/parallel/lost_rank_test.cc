@@ -13,6 +13,8 @@
 #include <string>
 #include <thread>
 
+#include "tests/source_folder.h"
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -25,12 +27,13 @@ class Job {
     int ends[2] = {};
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     const std::string count = std::to_string(ranks);
+    const std::string launcher = zoetrope::test::source_folder() / "deploy" / "mpi" / "launch.sh";
     process_ = ::fork();
     if (process_ == 0) {
       ::setpgid(0, 0);
       ::dup2(ends[1], 1);
       ::dup2(ends[1], 2);
-      ::execl("/bin/bash", "bash", ZOETROPE_SOURCE_DIR "/deploy/mpi/launch.sh", count.c_str(), LOST_RANK_PROGRAM,
+      ::execl("/bin/bash", "bash", launcher.c_str(), count.c_str(), LOST_RANK_PROGRAM,
               mode.c_str(), deadline_ms.c_str(), nullptr);
       ::_exit(127);
     }

@@ -1,5 +1,6 @@
 // Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun goes on.
 #include "runtime/batch/batch.h"
+#include "tests/source_folder.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path models() { return fs::path(ZOETROPE_SOURCE_DIR) / "models"; }
+fs::path models() { return test::source_folder() / "models"; }
 
 class BatchFolder : public testing::Test {
  protected:

@@ -20,6 +20,7 @@
 #include "monitoring/error.h"
 #include "runtime/checkpoint/tensor_names.h"
 #include "tests/golden_folder.h"
+#include "tests/source_folder.h"
 
 namespace zoetrope::test {
 
@@ -65,7 +66,7 @@ inline std::filesystem::path golden_checkpoint(const std::string& name) {
 }
 
 inline std::filesystem::path published(const std::string& name) {
-  return std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests/runtime/checkpoint/data/published" / name;
+  return source_folder() / "tests/runtime/checkpoint/data/published" / name;
 }
 
 // A writable copy of a golden checkpoint's files.

@@ -7,6 +7,7 @@
 
 #include "monitoring/error.h"
 #include "runtime/media/patches.h"
+#include "tests/source_folder.h"
 
 namespace zoetrope {
 namespace {
@@ -19,7 +20,7 @@ constexpr std::int32_t kPairs = 12;
 Medium film(const std::string& file) {
   Medium medium;
   medium.kind = Medium::Kind::kFilm;
-  medium.sources = {MediaSource::file(std::filesystem::path(ZOETROPE_SOURCE_DIR) / "models" / "samples" / file)};
+  medium.sources = {MediaSource::file(test::source_folder() / "models" / "samples" / file)};
   medium.resized_height = 64;
   medium.resized_width = 96;
   medium.grid = {kPairs, 4, 6};

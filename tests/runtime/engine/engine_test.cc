@@ -14,13 +14,14 @@
 #include <thread>
 
 #include "monitoring/error.h"
+#include "tests/source_folder.h"
 
 namespace zoetrope {
 namespace {
 
 namespace fs = std::filesystem;
 
-fs::path models() { return fs::path(ZOETROPE_SOURCE_DIR) / "models"; }
+fs::path models() { return test::source_folder() / "models"; }
 
 struct Told {
   std::string text;       // of the answer

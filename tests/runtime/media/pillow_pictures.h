@@ -7,11 +7,12 @@
 #include "runtime/media/still.h"
 #include "tests/runtime/media/media_folder.h"
 #include "tests/safetensors_file.h"
+#include "tests/source_folder.h"
 
 namespace zoetrope::test {
 
 inline const SafetensorsFile& pillow_pictures() {
-  static const SafetensorsFile file(std::filesystem::path(ZOETROPE_SOURCE_DIR) / "tests" / "runtime" / "media" /
+  static const SafetensorsFile file(source_folder() / "tests" / "runtime" / "media" /
                                     "pillow_pictures.safetensors");
   return file;
 }

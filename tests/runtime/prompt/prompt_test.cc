@@ -8,6 +8,7 @@
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/media/patches.h"
 #include "runtime/prompt/frame_table_cache.h"
+#include "tests/source_folder.h"
 
 namespace zoetrope {
 namespace {
@@ -15,12 +16,12 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path& samples() {
-  static const fs::path folder = fs::path(ZOETROPE_SOURCE_DIR) / "models" / "samples";
+  static const fs::path folder = test::source_folder() / "models" / "samples";
   return folder;
 }
 
 struct Writing {
-  fs::path folder = fs::path(ZOETROPE_SOURCE_DIR) / "models" / "lantern-moe";
+  fs::path folder = test::source_folder() / "models" / "lantern-moe";
   Checkpoint checkpoint = Checkpoint::open(folder);
   Tokenizer tokenizer = Tokenizer::load(folder);
   ChatTemplate chat_template = ChatTemplate::load(folder);
