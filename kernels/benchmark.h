@@ -36,7 +36,8 @@ struct BenchCase {
   std::function<void(std::int64_t call)> run;
 };
 
-// The median of interleaved repetitions of every case; the two ceilings are measured in the same rounds and come first.
+// The median of interleaved repetitions of every case; the ceilings are measured in the same rounds and come
+// first; that of reading is the faster of one stream and four.
 std::vector<BenchRow> bench_cases(const Compute& compute, const BenchSettings& settings,
                                   const std::vector<BenchCase>& cases);
 

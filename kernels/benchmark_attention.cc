@@ -9,6 +9,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/benchmark.h"
+#include "kernels/large_memory.h"
 #include "monitoring/check.h"
 
 namespace zoetrope {
@@ -73,16 +74,12 @@ class Sequences {
   class Store {
    public:
     Store(std::int64_t pages, const KvLayout& layout)
-        : page_bytes_(layout.page_bytes()),
-          memory_(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<std::size_t>(pages) * page_bytes_)),
-                  &std::free) {
-      check(memory_ != nullptr, "memory for a benchmark's pages");
-    }
+        : page_bytes_(layout.page_bytes()), memory_(large_memory(static_cast<std::size_t>(pages) * page_bytes_)) {}
     KvPages pages() const { return {memory_.get(), page_bytes_}; }
 
    private:
     std::size_t page_bytes_;
-    std::unique_ptr<std::byte, void (*)(void*)> memory_;
+    LargeMemory memory_;
   };
 
   void fill(std::int64_t pages) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/benchmark.h"
+#include "kernels/large_memory.h"
 #include "kernels/matmul.h"
 #include "monitoring/check.h"
 
@@ -18,20 +19,15 @@ constexpr std::int64_t kInputsMax = 4096;
 // Any bytes serve as weights as long as they are ordinary numbers: bf16 of magnitude around 1, e4m3 likewise.
 class Weights {
  public:
-  explicit Weights(std::int64_t bytes)
-      : bytes_(bytes), data_(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<std::size_t>(bytes)))) {
-    check(data_ != nullptr, "memory for a benchmark's weights");
+  explicit Weights(std::int64_t bytes) : bytes_(bytes), data_(large_memory(static_cast<std::size_t>(bytes))) {
     std::uint32_t state = 1;
     for (std::int64_t i = 0; i < bytes_; i += 2) {
       state = state * 1664525U + 1013904223U;
       const auto value = static_cast<Bf16>(0x3f00U | (state >> 16 & 0x807fU));
-      *reinterpret_cast<Bf16*>(data_ + i) = value;
+      *reinterpret_cast<Bf16*>(data_.get() + i) = value;
     }
     scales_.assign(static_cast<std::size_t>(1 << 16), 1.0f);
   }
-  ~Weights() { std::free(data_); }
-  Weights(const Weights&) = delete;
-  Weights& operator=(const Weights&) = delete;
 
   // The matrices of one shape that fit, one behind the other.
   std::vector<PackedMatrix> matrices(WeightType type, PanelOrder order, std::int64_t n, std::int64_t k, int slices) const {
@@ -39,14 +35,15 @@ class Weights {
     check(packed_scales(type, n, k, slices) <= scales_.size(), "scales for a benchmark's weights");
     std::vector<PackedMatrix> all;
     for (std::int64_t at = 0; at + each <= bytes_; at += each) {
-      all.push_back({type, order, n, k, slices, data_ + at, type == WeightType::kBf16 ? nullptr : scales_.data(), 0});
+      all.push_back(
+          {type, order, n, k, slices, data_.get() + at, type == WeightType::kBf16 ? nullptr : scales_.data(), 0});
     }
     return all;
   }
 
  private:
   std::int64_t bytes_;
-  std::byte* data_;
+  LargeMemory data_;
   std::vector<float> scales_;
 };
 

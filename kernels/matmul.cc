@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "kernels/body.h"
+#include "kernels/large_memory.h"
 #include "monitoring/check.h"
 
 namespace zoetrope {
@@ -16,31 +15,29 @@ namespace {
 
 // Packed rows that wait for their products at one time: bounds the scratch of long prompts.
 constexpr std::int64_t kWaveBytes = std::int64_t{48} << 20;
-// Weights of one piece at least, where there are pieces enough for every thread: adjacent panels stream as one.
+// Weights of one piece at least, where there are pieces enough for every thread: adjacent panels stream as one. More
+// where rows are few and memory is what they wait for.
 constexpr std::int64_t kPieceBytes = 128 << 10;
+constexpr std::int64_t kStreamedPieceBytes = 768 << 10;
 constexpr std::int64_t kPiecesPerThread = 8;
 // Fewer values than this are packed by the caller alone: waking others would take longer.
 constexpr std::int64_t kPackAlone = 4096;
 
-// Memory that grows and stays, at a cache line's boundary.
+// Memory that grows and stays.
 class Scratch {
  public:
   std::byte* at_least(std::size_t bytes) {
     if (bytes > bytes_) {
       memory_.reset();
       bytes_ = 0;
-      memory_.reset(static_cast<std::byte*>(::operator new(bytes, kLine)));
+      memory_ = large_memory(bytes);
       bytes_ = bytes;
     }
     return memory_.get();
   }
 
  private:
-  static constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(std::byte* memory) const { ::operator delete(memory, kLine); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
+  LargeMemory memory_;
   std::size_t bytes_ = 0;
 };
 
@@ -149,12 +146,13 @@ class ProductRun {
       weight_bytes += block.product->panels() * block.product->panel_bytes() * block.product->w->slices;
     }
     const std::int64_t share = weight_bytes / (kPiecesPerThread * compute_.pool->threads());
-    const std::int64_t piece_bytes = std::min(kPieceBytes, share);
     tiles_ = pieces_ = values_ = 0;
     for (Block& block : blocks_) {
       const Product& product = *block.product;
       block.x = packed;
       packed += round_up<std::int64_t>(block.rows * row_bytes(product), 64);
+      const std::int64_t piece_bytes =
+          std::min(block.rows <= body_.tile_rows ? kStreamedPieceBytes : kPieceBytes, share);
       block.chunk = std::max<std::int64_t>(1, piece_bytes / (product.panel_bytes() * product.w->slices));
       block.first_tile = tiles_;
       block.first_piece = pieces_;
@@ -190,33 +188,38 @@ class ProductRun {
     const Product& product = *block.product;
     const std::int64_t first = (piece - block.first_piece) * block.chunk;
     const std::int64_t last = std::min(first + block.chunk, product.panels());
-    for (std::int64_t panel = first; panel < last; ++panel) {
-      PanelJob job = panel_job(block, panel);
+    // Rows of one tile pass once over the weights: panels together, slice by slice. More rows go over a panel many
+    // times.
+    const std::int64_t together = block.rows <= body_.tile_rows ? kRowBlock / block.rows : 1;
+    for (std::int64_t panel = first; panel < last; panel += together) {
+      PanelJob job = panel_job(block, panel, std::min(panel + together, last));
       job.scratch = sums_ + static_cast<std::int64_t>(member) * kPanelScratchFloats;
       body_.panel(job);
     }
   }
 
-  PanelJob panel_job(const Block& block, std::int64_t panel) const {
+  PanelJob panel_job(const Block& block, std::int64_t panel, std::int64_t end) const {
     const Product& product = *block.product;
     const PackedMatrix& w = *product.w;
     const std::int64_t width = product.gated() ? kPanelColumns / 2 : kPanelColumns;
     const std::int64_t columns = product.gated() ? w.n / 2 : w.n;
     const std::int64_t blocks = scale_blocks(product.slice_inputs());
     PanelJob job{.x = block.x, .rows = block.rows};
-    job.columns = static_cast<int>(std::min(width, columns - panel * width));
+    job.panels = static_cast<int>(end - panel);
+    job.columns = static_cast<int>(std::min(width, columns - (end - 1) * width));
     job.gated = product.gated();
     job.rounds = compute_.rounds();
     job.round_output = product.round_output;
     job.weights = w.data + panel * product.panel_bytes();
     job.weights_stride = product.panels() * product.panel_bytes();
-    job.next_weights = next_weights(block, panel);
+    job.next_weights = next_weights(block, end - 1);
     job.slice_inputs = product.slice_inputs();
     job.slices = w.slices;
     job.fp8 = w.type == WeightType::kF8E4M3;
     if (job.fp8) {
       job.scales = w.scales + panel * blocks * 2;
       job.scales_stride = product.panels() * blocks * 2;
+      job.scales_panel_stride = blocks * 2;
       job.input_origin = w.input_origin;
     }
     job.bias = product.bias != nullptr ? product.bias + panel * width : nullptr;

@@ -1,6 +1,6 @@
 // Entries of the matmul family in the table of one body. Same bits from every body.
-// The unit of work is one panel (32 outputs) times one block of rows, over all of k: matmul.cc cuts a product into such
-// jobs and packs the rows of x before; the entries compute and check nothing.
+// The unit of work is a panel (32 outputs), or some adjacent ones, times one block of rows, over all of k: matmul.cc
+// cuts a product into such jobs and packs the rows of x before; the entries compute and check nothing.
 #pragma once
 
 #include <cstddef>
@@ -52,23 +52,25 @@ struct PackTileJob {
 struct PanelJob {
   const std::byte* x = nullptr;  // the packed tiles of this block, one after the other
   int rows = 0;                  // 1 .. kRowBlock
-  int columns = 0;               // outputs that exist: plain 1 .. 32; gated 1 .. 16 pairs of gate and up
+  int panels = 1;                // panels x rows <= kRowBlock
+  int columns = 0;               // outputs of the last panel: plain 1 .. 32; gated 1 .. 16 pairs of gate and up
   bool gated = false;
   bool rounds = false;           // bf16 mode
   bool round_output = false;     // rounding of the sum with the bias (plain only)
 
-  const std::byte* weights = nullptr;    // [k pair][32][2] of this panel in slice 0
+  const std::byte* weights = nullptr;    // [panel][k pair][32][2] in slice 0
   std::int64_t weights_stride = 0;       // bytes from slice to slice
-  const std::byte* next_weights = nullptr;  // what will probably be read after this panel: a hint for prefetching
+  const std::byte* next_weights = nullptr;  // what will probably be read after this job: a hint for prefetching
   std::int64_t slice_inputs = 0;
   int slices = 1;
   bool fp8 = false;
-  const float* scales = nullptr;         // FP8: [k block][2] of this panel in slice 0
+  const float* scales = nullptr;         // FP8: [panel][k block][2] in slice 0
   std::int64_t scales_stride = 0;        // floats from slice to slice
+  std::int64_t scales_panel_stride = 0;  // floats from panel to panel
   std::int64_t input_origin = 0;         // FP8: where this matrix begins in the stored one: blocks are counted from there
 
-  const float* bias = nullptr;           // of this panel's first output, or null
-  float* out = nullptr;                  // first row, this panel's first column
+  const float* bias = nullptr;  // of the first panel's first output, or null
+  float* out = nullptr;         // first row, the first panel's first column
   std::int64_t out_stride = 0;
   float* scratch = nullptr;              // kPanelScratchFloats, 64-byte aligned, of this thread
 };
@@ -83,10 +85,10 @@ struct MatmulBody {
   void (*panel)(const PanelJob&) = nullptr;
 
   // Ceilings for benchmarks. Multiplies and adds in registers as fast as this body can in the mode, `rounds` times;
-  // returns the number of operations (a multiply-and-add counts as 2). Reads `bytes` (a multiple of 512) in order; returns
-  // a digest, so that nothing is left out.
+  // returns the number of operations (a multiply-and-add counts as 2). Reads `bytes` (a multiple of 1024), in order or
+  // in four streams at once; returns a digest, so that nothing is left out.
   double (*multiply_in_registers)(std::int64_t rounds, bool bf16_mode) = nullptr;
-  std::uint32_t (*read_memory)(const std::byte* memory, std::int64_t bytes) = nullptr;
+  std::uint32_t (*read_memory)(const std::byte* memory, std::int64_t bytes, int streams) = nullptr;
 };
 
 const MatmulBody& matmul_body_reference();

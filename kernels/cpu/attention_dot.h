@@ -27,16 +27,36 @@ struct DotProduct {
 
   template <int R, int P>
   [[gnu::noinline]] static void tile(const ProductBlock& block) {
+    if (P == 2 && block.fetches >= 0) {
+      walk<R, P, true>(block);
+    } else {
+      walk<R, P, false>(block);
+    }
+  }
+
+  // kShares: two blocks of rows share the fetching, a panel each. A fetch takes a load's place, and with eight rows two
+  // of three loads are numbers of rows already.
+  template <int R, int P, bool kShares>
+  [[gnu::always_inline]] static void walk(const ProductBlock& block) {
     F32x16 sums[R][P];
     begin<R, P>(block, sums);
     const float* panel = reinterpret_cast<const float*>(block.panel);  // a lane's pair is one word
     const std::int64_t next = block.panel_bytes / static_cast<std::int64_t>(sizeof(float));
     const int pairs = block.last / 2;
+    const float* fetching = kShares ? panel + block.fetches * next : panel;
+    const std::int64_t ahead = kShares ? block.ahead[block.fetches] : 0;
     for (int k = block.first / 2; k < pairs; ++k) {
       F32x16 words[P];
       for (int p = 0; p < P; ++p) {
         words[p] = load(panel + p * next + k * kPanelLanes);
-        fetch_ahead<P>(panel + p * next + k * kPanelLanes, p, block);
+        if constexpr (!kShares) {
+          fetch_ahead<P>(panel + p * next + k * kPanelLanes, p, block);
+        }
+      }
+      if constexpr (kShares) {
+        const char* line = reinterpret_cast<const char*>(fetching + k * kPanelLanes);
+        __builtin_prefetch(line + P * block.panel_bytes);
+        __builtin_prefetch(line + ahead, 0, 2);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {

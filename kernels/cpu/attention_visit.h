@@ -19,6 +19,10 @@ inline namespace ZOETROPE_ISA {
 
 inline constexpr int kPagePositions = 256;
 
+// Rows that go through scores, softening and weighing together: their strip stays in the L1 cache while K and V,
+// brought into the L2 cache by the first of them, serve the next.
+inline constexpr int kGroupRows = 24;
+
 // out[r][lane] += sum over steps first .. last - 1, upwards, of rows[r][step] * panel[step][lane]; from zero if
 // `fresh`.
 struct ProductBlock {
@@ -32,6 +36,7 @@ struct ProductBlock {
   bool fresh = false;
   std::int64_t ahead[2] = {
       0, 0};  // every line of the first, second panel that is read fetches the one so many bytes further
+  int fetches = -1;  // the panel whose lines fetch, if another block of rows fetches for the other; -1: both
 };
 
 // Two distances. Far, into the L2 cache: while keys are read the values of the page are fetched, while values are read
@@ -252,6 +257,7 @@ template <typename Product>
   for (int panel = 0; panel < 2; ++panel) {
     block.ahead[panel] = (shared ? panel == b : b == 0) ? ahead : 0;
   }
+  block.fetches = shared ? b : -1;
 }
 
 // strip = q k^T, not scaled. Columns beyond what a block's rows see are left out by whole panels.
@@ -296,41 +302,76 @@ void scores(const PageVisit& visit, const RowBlock* blocks, int count, bool fetc
   return lanes_of[0];
 }
 
-// Scores of one row become probabilities; m, l and o follow the new maximum.
-template <typename Product>
-void soften(const PageVisit& visit, int r) {
+// Columns of a row in whole lanes; those behind what it sees are -infinity.
+inline int close_row(const PageVisit& visit, int r) {
   const int visible = visit.visible[r];
-  if (visible == 0) {
-    return;
-  }
-  float* strip = visit.strip + r * kStripStride;
   const int columns = (visible + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
-  for (int j = visible; j < columns; ++j) {
-    strip[j] = -__builtin_inff();
+  if (visible < columns) {
+    float* last = visit.strip + r * kStripStride + columns - kPanelLanes;
+    store(last, select(first_lanes(visible - columns + kPanelLanes), load(last), broadcast(-__builtin_inff())));
+  }
+  return columns;
+}
+
+// The greatest of a row's scores, scaled: the scale is positive, so scaling the greatest is the greatest of the scaled.
+// Four maxima at once: one would wait for itself.
+[[gnu::always_inline]] inline float highest_score(const float* strip, int columns, float scale) {
+  constexpr int kMaxima = 4;
+  F32x16 highest[kMaxima];
+#pragma GCC unroll 4
+  for (int i = 0; i < kMaxima; ++i) {
+    highest[i] = broadcast(-__builtin_inff());
+  }
+  int j = 0;
+  for (; j + kMaxima * kPanelLanes <= columns; j += kMaxima * kPanelLanes) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kMaxima; ++i) {
+      highest[i] = max(load(strip + j + i * kPanelLanes), highest[i]);
+    }
+  }
+  for (; j < columns; j += kPanelLanes) {
+    highest[0] = max(load(strip + j), highest[0]);
+  }
+  return maximum(mul(max(max(highest[0], highest[1]), max(highest[2], highest[3])), broadcast(scale)));
+}
+
+// Scores of rows become probabilities; m, l and o follow the new maxima. First all maxima, then all factors, then row
+// after row: what a row waits for (the lanes of its maximum, its factor) is there when its turn comes.
+template <typename Product>
+void soften(const PageVisit& visit) {
+  constexpr int kRowsMax = (kGroupRows + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
+  int columns[kRowsMax];
+  float now[kRowsMax], factor[kRowsMax];
+  for (int r = 0; r < visit.rows; ++r) {
+    columns[r] = close_row(visit, r);
+    const float page = highest_score(visit.strip + r * kStripStride, columns[r], visit.scale);
+    now[r] = (page > visit.m[r] ? page : visit.m[r]) + 0.0f;  // one zero only
+  }
+  for (int r = 0; r < visit.rows; r += kPanelLanes) {
+    const int n = visit.rows - r < kPanelLanes ? visit.rows - r : kPanelLanes;
+    store(factor + r, exp2(sub(load_first(visit.m + r, n), load_first(now + r, n))));
   }
   const F32x16 scale = broadcast(visit.scale);
-  F32x16 highest = broadcast(-__builtin_inff());
-  for (int j = 0; j < columns; j += kPanelLanes) {
-    highest = max(mul(load(strip + j), scale), highest);
-  }
-  const float before = visit.m[r];
-  const float page = maximum(highest);
-  const float now = (page > before ? page : before) + 0.0f;  // one zero only
-  const float factor = exp2_of(before - now);
-  const F32x16 shift = broadcast(now);
-  F32x16 sums = zero();
-  for (int j = 0; j < columns; j += kPanelLanes) {
-    const F32x16 probabilities = exp2(sub(mul(load(strip + j), scale), shift));
-    sums = add(sums, probabilities);
-    Product::keep(strip, j, probabilities);
-  }
-  visit.m[r] = now;
-  visit.l[r] = __builtin_fmaf(visit.l[r], factor, sum(sums));
-  if (factor != 1.0f) {
-    const int width = (visit.head_dim + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
-    float* o = visit.o + static_cast<std::int64_t>(r) * width;
-    for (int d = 0; d < width; d += kPanelLanes) {
-      store(o + d, mul(load(o + d), broadcast(factor)));
+  const int width = (visit.head_dim + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
+  for (int r = 0; r < visit.rows; ++r) {
+    if (columns[r] == 0) {
+      continue;
+    }
+    float* strip = visit.strip + r * kStripStride;
+    const F32x16 shift = broadcast(now[r]);
+    F32x16 sums = zero();
+    for (int j = 0; j < columns[r]; j += kPanelLanes) {
+      const F32x16 probabilities = exp2(sub(mul(load(strip + j), scale), shift));
+      sums = add(sums, probabilities);
+      Product::keep(strip, j, probabilities);
+    }
+    visit.m[r] = now[r];
+    visit.l[r] = __builtin_fmaf(visit.l[r], factor[r], sum(sums));
+    if (factor[r] != 1.0f) {
+      float* o = visit.o + static_cast<std::int64_t>(r) * width;
+      for (int d = 0; d < width; d += kPanelLanes) {
+        store(o + d, mul(load(o + d), broadcast(factor[r])));
+      }
     }
   }
 }
@@ -382,10 +423,6 @@ void weigh(const PageVisit& visit, const RowBlock* blocks, int count, bool fetch
   }
 }
 
-// Rows that go through scores, softening and weighing together: their strip stays in the L1 cache while K and V,
-// brought into the L2 cache by the first of them, serve the next.
-inline constexpr int kGroupRows = 24;
-
 template <typename Product>
 void visit_page(const PageVisit& visit) {
   const std::int64_t width = (visit.head_dim + kPanelLanes - 1) / kPanelLanes * kPanelLanes;
@@ -400,9 +437,7 @@ void visit_page(const PageVisit& visit) {
     RowBlock blocks[kGroupRows];
     const int count = row_blocks<Product>(group, blocks);
     scores<Product>(group, blocks, count, first == 0);
-    for (int r = 0; r < group.rows; ++r) {
-      soften<Product>(group, r);
-    }
+    soften<Product>(group);
     weigh<Product>(group, blocks, count, first == 0);
   }
 }

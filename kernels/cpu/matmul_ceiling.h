@@ -37,11 +37,8 @@ double multiply_in_registers_of(std::int64_t rounds, bool) {
   return static_cast<double>(rounds) * 8 * kSums * 16 * 2;
 }
 
-// Four streams at once: the fastest of what was tried (one to eight streams, prefetches none to 16 KiB ahead). `bytes` is a
-// multiple of 1024.
-template <int kUnused = 0>
-std::uint32_t read_memory_of(const std::byte* memory, std::int64_t bytes) {
-  constexpr int kStreams = 4;
+template <int kStreams, int kAhead>
+[[gnu::always_inline]] inline std::uint32_t read_streams(const std::byte* memory, std::int64_t bytes) {
   U32x16 digests[4] = {broadcast_bits(0), broadcast_bits(0), broadcast_bits(0), broadcast_bits(0)};
   const std::int64_t part = bytes / kStreams;
   for (std::int64_t at = 0; at < part; at += 256) {
@@ -50,7 +47,9 @@ std::uint32_t read_memory_of(const std::byte* memory, std::int64_t bytes) {
       const std::byte* from = memory + stream * part + at;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        __builtin_prefetch(from + i * 64 + 4096);
+        if constexpr (kAhead > 0) {
+          __builtin_prefetch(from + i * 64 + kAhead);
+        }
         digests[i] = bit_xor(digests[i], bits(load(reinterpret_cast<const float*>(from + i * 64))));
       }
     }
@@ -62,6 +61,13 @@ std::uint32_t read_memory_of(const std::byte* memory, std::int64_t bytes) {
     digest ^= __builtin_bit_cast(std::uint32_t, lane);
   }
   return digest;
+}
+
+// One stream as the hardware prefetches it, or four: the fastest of what was tried (one to eight streams, prefetches
+// none to 16 KiB ahead). Which of the two is faster differs from CPU to CPU. `bytes` is a multiple of 1024.
+template <int kUnused = 0>
+std::uint32_t read_memory_of(const std::byte* memory, std::int64_t bytes, int streams) {
+  return streams == 1 ? read_streams<1, 0>(memory, bytes) : read_streams<4, 4096>(memory, bytes);
 }
 
 }  // inline namespace ZOETROPE_ISA

@@ -1,4 +1,4 @@
-// One panel of a matrix product, written once and compiled per instruction set: blocks of k, tiles of rows, the slices'
+// Panels of a matrix product, written once and compiled per instruction set: blocks of k, tiles of rows, the slices'
 // tree, and what happens to a finished element. Included by files under cpu/<isa>/ only.
 //
 // `Tiles` says how an instruction set multiplies:
@@ -19,41 +19,64 @@ inline namespace ZOETROPE_ISA {
 
 // Weights are fetched this far ahead of their use; much nearer is worse than not at all, farther a little worse.
 inline constexpr std::int64_t kPrefetchBytes = 8192;
-// k of a block. A single pass reads each weight once, and no block is too long for it. Several passes over a block leave it
-// in the first cache and fetch the next one together: a few passes do best with the block that is kPrefetchBytes long,
-// many with a longer one, for which sums are stored and loaded less often.
+// k of a block. A single pass reads each weight once, and no block is too long for it. Several passes over a block
+// leave it in the first cache and fetch the next one together: a few passes do best with the block that is
+// kPrefetchBytes long, many with longer ones, for which sums are stored and loaded less often.
 inline constexpr std::int64_t kOnePassBlock = 512;
 inline constexpr std::int64_t kFewPassesBlock = kPrefetchBytes / 64;
 inline constexpr std::int64_t kManyPassesBlock = 256;
+inline constexpr std::int64_t kMostPassesBlock = 512;
 inline constexpr int kFewPasses = 4;
+inline constexpr int kManyPasses = 12;
+
+// Inputs of each of the fewest blocks of at most `most` inputs that n whole pairs are cut into: of one length, but for
+// the last.
+constexpr std::int64_t even_blocks(std::int64_t n, std::int64_t most) {
+  const std::int64_t blocks = (n + most - 1) / most;
+  return (n / 2 + blocks - 1) / blocks * 2;
+}
 
 // What a whole panel job shares.
 template <typename Tiles>
 struct Panel {
   const PanelJob& job;
   RowTiles tiles;
-  int passes;                // over the weights of a block
+  int passes;                 // over the weights of a block
+  std::int64_t padded;        // inputs of a slice, whole pairs
   std::int64_t block_inputs;  // k of a block of bf16 weights
-  std::int64_t padded;       // inputs of a slice, whole pairs
-  std::int64_t pair_bytes;   // of one pair of k in the weights
-  std::int64_t slice_bytes;  // of this panel in one slice
+  std::int64_t pair_bytes;    // of one pair of k in the weights
+  std::int64_t slice_bytes;   // of a panel in one slice
+  int panel = 0;              // of the job
   Walk walk;
 
   [[gnu::always_inline]] explicit Panel(const PanelJob& job_)
       : job(job_),
         tiles(job_.rows, Tiles::kTileRows),
         passes(tiles.count * (2 / Tiles::vectors(tiles.rows(0)))),
-        block_inputs(passes == 1 ? kOnePassBlock : passes <= kFewPasses ? kFewPassesBlock : kManyPassesBlock),
         padded((job_.slice_inputs + 1) / 2 * 2),
+        block_inputs(passes == 1 ? kOnePassBlock
+                     : passes <= kFewPasses
+                         ? kFewPassesBlock
+                         : even_blocks(padded, passes <= kManyPasses ? kManyPassesBlock : kMostPassesBlock)),
         pair_bytes(job_.fp8 ? 64 : 128),
         slice_bytes(padded / 2 * pair_bytes),
-        walk(job_.fp8 ? (!job_.rounds ? Walk::kWide : Tiles::reads_bytes(job_.rows) ? Walk::kBytesScaled : Walk::kPairsScaled)
+        walk(job_.fp8 ? (!job_.rounds                    ? Walk::kWide
+                         : Tiles::reads_bytes(job_.rows) ? Walk::kBytesScaled
+                                                         : Walk::kPairsScaled)
                       : (job_.rounds ? Walk::kPairs : Walk::kAscending)) {}
 
   // Bytes of packed x per row and k.
   [[gnu::always_inline]] std::int64_t x_bytes() const { return Tiles::kPairs && job.rounds ? 2 : 4; }
-  [[gnu::always_inline]] float* level(int depth) const { return job.scratch + depth * kRowBlock * 32; }
-  [[gnu::always_inline]] std::byte* widened() const { return reinterpret_cast<std::byte*>(level(4)); }
+  [[gnu::always_inline]] float* level(int depth) const {
+    return job.scratch + (depth * kRowBlock + panel * job.rows) * 32;
+  }
+  [[gnu::always_inline]] std::byte* widened() const {
+    return reinterpret_cast<std::byte*>(job.scratch + 4 * kRowBlock * 32);
+  }
+  // Outputs of a whole panel, and of this one.
+  [[gnu::always_inline]] int width() const { return job.gated ? 16 : 32; }
+  [[gnu::always_inline]] int columns() const { return panel + 1 < job.panels ? width() : job.columns; }
+  [[gnu::always_inline]] float* out(int row) const { return job.out + row * job.out_stride + panel * width(); }
 
   // The end of the block of k that begins at k0: FP8 blocks end where a scale does.
   [[gnu::always_inline]] std::int64_t block_end(int slice, std::int64_t k0) const {
@@ -67,20 +90,24 @@ struct Panel {
   [[gnu::always_inline]] const float* block_scales(int slice, std::int64_t k0) const {
     const std::int64_t origin = job.input_origin + slice * job.slice_inputs;
     const std::int64_t block = (origin + k0) / kScaleBlock - origin / kScaleBlock;
-    return job.scales + slice * job.scales_stride + 2 * block;
+    return job.scales + slice * job.scales_stride + panel * job.scales_panel_stride + 2 * block;
   }
   [[gnu::always_inline]] const std::byte* weights(int slice, std::int64_t k0) const {
-    return job.weights + slice * job.weights_stride + k0 / 2 * pair_bytes;
+    return job.weights + slice * job.weights_stride + panel * slice_bytes + k0 / 2 * pair_bytes;
   }
-  // What will be read some kPrefetchBytes after the weights at k0: in this slice, in the next, or in the next panel.
+  // What will be read some kPrefetchBytes after the weights at k0: in this slice of this panel or of the next, in the
+  // next slice of the first, or in the next job.
   [[gnu::always_inline]] const char* ahead(int slice, std::int64_t k0) const {
-    const std::int64_t distance = passes > kFewPasses ? kManyPassesBlock * 64 : kPrefetchBytes;
+    const std::int64_t distance = passes > kFewPasses ? block_inputs * 64 : kPrefetchBytes;
     const std::int64_t at = k0 / 2 * pair_bytes + distance;
     const std::byte* base = weights(slice, 0);
-    if (at < slice_bytes || (slice + 1 == job.slices && job.next_weights == nullptr)) {
-      return reinterpret_cast<const char*>(base + (at < slice_bytes ? at : 0));
+    if (at < slice_bytes || panel + 1 < job.panels) {
+      return reinterpret_cast<const char*>(base + at);
     }
-    const std::byte* next = slice + 1 < job.slices ? weights(slice + 1, 0) : job.next_weights;
+    const std::byte* next = slice + 1 < job.slices ? job.weights + (slice + 1) * job.weights_stride : job.next_weights;
+    if (next == nullptr) {
+      return reinterpret_cast<const char*>(base);
+    }
     return reinterpret_cast<const char*>(next + (at - slice_bytes));
   }
 };
@@ -97,6 +124,15 @@ struct Panel {
     from += 32;
     to += 64;
   }
+}
+
+// The level of the slices' tree that takes the sums of a slice: as many as there are finished subtrees before it.
+[[gnu::always_inline]] inline int level_of(int slice) {
+  int level = 0;
+  for (; slice > 0; slice /= 2) {
+    level += slice % 2;
+  }
+  return level;
 }
 
 // The weights of one block of k in the form that the tiles read.
@@ -119,13 +155,95 @@ template <typename Tiles>
   return wide;
 }
 
-// Adds one block of k to the sums of all rows.
+// Sum, bias, rounding.
 template <typename Tiles>
-inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, std::int64_t k1, float* sums) {
+[[gnu::always_inline]] inline void write_plain(const Panel<Tiles>& p, int first, int rows) {
+  const PanelJob& job = p.job;
+  const int all = p.columns();
+  const auto write = [&](const auto& add_bias, const auto& round) {
+    for (int row = first; row < first + rows; ++row) {
+      const float* from = p.level(0) + row * 32;
+      float* to = p.out(row);
+      if (all == 32) {
+        store(to, round(add_bias(load(from), 0)));
+        store(to + 16, round(add_bias(load(from + 16), 16)));
+        continue;
+      }
+      for (int j = 0; j < all; j += 16) {
+        const int columns = all - j < 16 ? all - j : 16;
+        store_first(to + j, round(add_bias(load(from + j), j)), columns);
+      }
+    }
+  };
+  const auto same = [](F32x16 v) { return v; };
+  const auto rounded = [](F32x16 v) { return round_bf16(v); };
+  if (job.bias == nullptr) {
+    const auto none = [](F32x16 v, int) { return v; };
+    job.round_output ? write(none, rounded) : write(none, same);
+  } else {
+    const auto bias = [&](F32x16 v, int j) {
+      return v + load_first(job.bias + p.panel * 32 + j, all - j < 16 ? all - j : 16);
+    };
+    job.round_output ? write(bias, rounded) : write(bias, same);
+  }
+}
+
+// silu(gate) up
+template <typename Tiles>
+[[gnu::always_inline]] inline void write_gated(const Panel<Tiles>& p, int first, int rows) {
+  for (int row = first; row < first + rows; ++row) {
+    F32x16 gate = load(p.level(0) + row * 32);
+    F32x16 up = load(p.level(0) + row * 32 + 16);
+    store_first(p.out(row), silu(gate) * up, p.columns());
+  }
+}
+
+// A tile's sums of a slice are complete. Slices meet in the tree (0,1)(2,3)...: the sums of a finished subtree wait on
+// a stack, one level for each bit of the slice's number. After the last slice the rows are written out. Tile by tile,
+// while the sums are in the first cache and the next tile multiplies meanwhile.
+template <typename Tiles>
+[[gnu::always_inline]] inline void finish_tile(const Panel<Tiles>& p, int slice, int first, int rows) {
+  int depth = level_of(slice);
+  for (int waiting = slice; waiting % 2 != 0; waiting /= 2) {
+    --depth;
+    float* left = p.level(depth) + first * 32;
+    const float* right = p.level(depth + 1) + first * 32;
+    for (int i = 0; i < rows * 32; i += 16) {
+      store(left + i, load(left + i) + load(right + i));
+    }
+  }
+  if (slice + 1 < p.job.slices) {
+    return;
+  }
+  if (p.job.gated) {
+    write_gated(p, first, rows);
+  } else {
+    write_plain(p, first, rows);
+  }
+}
+
+// Lines of the output that a tile will write are on their way while it multiplies.
+template <typename Tiles>
+[[gnu::always_inline]] inline void fetch_output(const Panel<Tiles>& p, int first, int rows) {
+  for (int row = first; row < first + rows; ++row) {
+    const float* out = p.out(row);
+    __builtin_prefetch(out, 1);
+    if (p.columns() > 16) {
+      __builtin_prefetch(out + 16, 1);
+    }
+  }
+}
+
+// Adds one block of k to the sums of all rows, and finishes them where the block ends its slice.
+template <typename Tiles>
+inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, std::int64_t k1) {
   const std::int64_t pairs = (k1 - k0) / 2;
   const std::byte* weights = block_weights(p, slice, k0, pairs);
   const float* scales = p.walk == Walk::kPairsScaled || p.walk == Walk::kBytesScaled ? p.block_scales(slice, k0) : nullptr;
   const std::int64_t slice_start = slice * p.padded * p.x_bytes();
+  float* sums = p.level(level_of(slice));
+  const bool ends_slice = k1 == p.padded;
+  const bool ends = ends_slice && slice + 1 == p.job.slices;
 
   // The passes over this block share the fetching of what comes later.
   const std::int64_t step = p.pair_bytes > p.passes ? p.pair_bytes / p.passes : 1;
@@ -134,75 +252,34 @@ inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, st
   for (int tile = 0, pass = 0; tile < p.tiles.count; ++tile) {
     const int rows = p.tiles.rows(tile);
     const int vectors = Tiles::vectors(rows);
-    const std::int64_t first = p.tiles.first(tile);
+    const int first = p.tiles.first(tile);
     const std::byte* x = p.job.x + first * p.job.slices * p.padded * p.x_bytes() + rows * (slice_start + k0 * p.x_bytes());
     const TileFunction function = Tiles::tile(rows, p.walk, lines);
+    if (ends) {
+      fetch_output(p, first, rows);
+    }
     for (int j = 0; j < 2; j += vectors, ++pass) {
       function({x, weights + j * 16 * 4, pairs, sums + first * 32 + j * 16, scales + (scales != nullptr ? j : 0), k0 == 0,
                 ahead + pairs * p.pair_bytes * pass / p.passes, step});
     }
-  }
-}
-
-// slices meet in the tree (0,1)(2,3)...: the sums of a finished subtree wait on a stack, one level for each bit.
-template <typename Tiles>
-inline float* multiply_slices(const Panel<Tiles>& p) {
-  int depth = 0;
-  for (int slice = 0; slice < p.job.slices; ++slice) {
-    for (std::int64_t k0 = 0; k0 < p.padded;) {
-      const std::int64_t k1 = p.block_end(slice, k0);
-      multiply_block(p, slice, k0, k1, p.level(depth));
-      k0 = k1;
-    }
-    ++depth;
-    for (int finished = slice + 1; finished % 2 == 0; finished /= 2) {
-      --depth;
-      float* left = p.level(depth - 1);
-      const float* right = p.level(depth);
-      for (int i = 0; i < p.job.rows * 32; i += 16) {
-        store(left + i, load(left + i) + load(right + i));
-      }
-    }
-  }
-  return p.level(0);
-}
-
-// Sum, bias, rounding.
-[[gnu::always_inline]] inline void write_plain(const PanelJob& job, const float* sums) {
-  for (int j = 0; j < 32 && j < job.columns; j += 16) {
-    const int columns = job.columns - j < 16 ? job.columns - j : 16;
-    const bool biased = job.bias != nullptr;
-    const F32x16 bias = biased ? load_first(job.bias + j, columns) : zero();
-    for (int row = 0; row < job.rows; ++row) {
-      F32x16 v = load(sums + row * 32 + j);
-      if (biased) {
-        v = v + bias;
-      }
-      if (job.round_output) {
-        v = round_bf16(v);
-      }
-      store_first(job.out + row * job.out_stride + j, v, columns);
+    if (ends_slice) {
+      finish_tile(p, slice, first, rows);
     }
   }
 }
 
-// silu(gate) up
-[[gnu::always_inline]] inline void write_gated(const PanelJob& job, const float* sums) {
-  for (int row = 0; row < job.rows; ++row) {
-    F32x16 gate = load(sums + row * 32);
-    F32x16 up = load(sums + row * 32 + 16);
-    store_first(job.out + row * job.out_stride, silu(gate) * up, job.columns);
-  }
-}
-
+// Slice by slice: weights of adjacent panels in one slice are one stream.
 template <typename Tiles>
 void panel_of(const PanelJob& job) {
-  const Panel<Tiles> panel(job);
-  const float* sums = multiply_slices(panel);
-  if (job.gated) {
-    write_gated(job, sums);
-  } else {
-    write_plain(job, sums);
+  Panel<Tiles> p(job);
+  for (int slice = 0; slice < job.slices; ++slice) {
+    for (p.panel = 0; p.panel < job.panels; ++p.panel) {
+      for (std::int64_t k0 = 0; k0 < p.padded;) {
+        const std::int64_t k1 = p.block_end(slice, k0);
+        multiply_block(p, slice, k0, k1);
+        k0 = k1;
+      }
+    }
   }
 }
 
@@ -231,21 +308,84 @@ void panel_of(const PanelJob& job) {
   }
 }
 
+// out[i * rows + r] = words[r][i] for i < pairs. What words[r] holds for r >= rows is not looked at.
+template <int kTileRows>
+[[gnu::always_inline]] inline void transpose_words(const std::uint32_t (&words)[kTileRows][16], int rows, int pairs,
+                                                   std::uint32_t* out) {
+#if defined(__AVX512F__)
+  // Sixteen rows to sixteen columns by words, pairs of words, and quarters of 128 bits.
+  static_assert(kTileRows <= 16);
+  __m512i a[16], b[16];
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r) {
+    a[r] = r < kTileRows ? _mm512_load_si512(words[r < kTileRows ? r : 0]) : _mm512_setzero_si512();
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < 16; r += 2) {
+    b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
+    b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < 16; r += 4) {
+    a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
+    a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
+    a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
+    a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {  // quarter q of a[4 g + c] is column 4 q + c of rows 4 g .. 4 g + 3
+    const __m512i low_even = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88);
+    const __m512i low_odd = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
+    const __m512i high_even = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88);
+    const __m512i high_odd = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+    b[c] = _mm512_shuffle_i32x4(low_even, high_even, 0x88);
+    b[4 + c] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
+    b[8 + c] = _mm512_shuffle_i32x4(low_even, high_even, 0xdd);
+    b[12 + c] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
+  }
+  const __mmask16 rows_mask = static_cast<__mmask16>((1U << rows) - 1U);
+  if (pairs == 16) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      _mm512_mask_storeu_epi32(out + i * rows, rows_mask, b[i]);
+    }
+    return;
+  }
+  alignas(64) std::uint32_t columns[16][16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    _mm512_store_si512(columns[i], b[i]);
+  }
+  for (int i = 0; i < pairs; ++i) {
+    _mm512_mask_storeu_epi32(out + i * rows, rows_mask, _mm512_load_si512(columns[i]));
+  }
+#else
+  for (int r = 0; r < rows; ++r) {
+    for (int i = 0; i < pairs; ++i) {
+      out[i * rows + r] = words[r][i];
+    }
+  }
+#endif
+}
+
 // Packed x of one tile: out[k pair][rows], words of two bf16.
+template <int kTileRows>
 [[gnu::always_inline]] inline void pack_pairs(const float* const* rows, const PackTileJob& job, std::uint32_t* out) {
   const std::int64_t inputs = job.k / job.slices;
   for (int slice = 0; slice < job.slices; ++slice) {
     const std::int64_t first = slice * inputs;
-    for (std::int64_t k = 0; k < inputs; k += 16) {
-      const int count = inputs - k < 16 ? static_cast<int>(inputs - k) : 16;
+    for (std::int64_t k = 0; k < inputs; k += 32) {
+      const int count = inputs - k < 32 ? static_cast<int>(inputs - k) : 32;
+      const int pairs = (count + 1) / 2;
+      alignas(64) std::uint32_t words[kTileRows][16];
       for (int r = 0; r < job.rows; ++r) {
-        alignas(64) std::uint16_t values[16];
-        store_bf16(values, load_first(rows[r] + first + k, count));
-        for (int i = 0; i < count; i += 2) {
-          out[i / 2 * job.rows + r] = values[i] | static_cast<std::uint32_t>(values[i + 1]) << 16;
-        }
+        std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(words[r]);
+        const float* from = rows[r] + first + k;
+        store_bf16(halves, load_first(from, count < 16 ? count : 16));
+        store_bf16(halves + 16, count > 16 ? load_first(from + 16, count - 16) : zero());
       }
-      out += (count + 1) / 2 * job.rows;
+      transpose_words(words, job.rows, pairs, out);
+      out += pairs * job.rows;
     }
   }
 }
@@ -258,7 +398,7 @@ void pack_tile_of(const PackTileJob& job) {
     rows[r] = job.x + row * job.stride;
   }
   if (Tiles::kPairs && job.rounds) {
-    pack_pairs(rows, job, reinterpret_cast<std::uint32_t*>(job.out));
+    pack_pairs<Tiles::kTileRows>(rows, job, reinterpret_cast<std::uint32_t*>(job.out));
   } else {
     pack_fp32(rows, job, reinterpret_cast<float*>(job.out));
   }

@@ -72,7 +72,7 @@ float silu_of(float value) {
   return lanes[0];
 }
 
-void panel(const PanelJob& job) {
+void one_panel(const PanelJob& job) {
   const std::int64_t row_inputs = padded_inputs(job.slice_inputs * job.slices, job.slices);
   for (int row = 0; row < job.rows; ++row) {
     const float* x = reinterpret_cast<const float*>(job.x) + row * row_inputs;
@@ -87,6 +87,21 @@ void panel(const PanelJob& job) {
         out[column] = job.round_output ? round_bf16(biased) : biased;
       }
     }
+  }
+}
+
+void panel(const PanelJob& job) {
+  const std::int64_t width = job.gated ? kPanelColumns / 2 : kPanelColumns;
+  const std::int64_t panel_bytes = (job.slice_inputs + 1) / 2 * 2 * kPanelColumns * (job.fp8 ? 1 : 2);
+  for (int p = 0; p < job.panels; ++p) {
+    PanelJob one = job;
+    one.panels = 1;
+    one.columns = p + 1 < job.panels ? static_cast<int>(width) : job.columns;
+    one.weights += p * panel_bytes;
+    one.scales = job.scales != nullptr ? job.scales + p * job.scales_panel_stride : nullptr;
+    one.bias = job.bias != nullptr ? job.bias + p * width : nullptr;
+    one.out += p * width;
+    one_panel(one);
   }
 }
 
@@ -113,7 +128,7 @@ double multiply_in_registers(std::int64_t rounds, bool) {
   return static_cast<double>(rounds) * 2;
 }
 
-std::uint32_t read_memory(const std::byte* memory, std::int64_t bytes) {
+std::uint32_t read_memory(const std::byte* memory, std::int64_t bytes, int) {
   std::uint32_t digest = 0;
   for (std::int64_t at = 0; at < bytes; at += sizeof digest) {
     digest ^= *reinterpret_cast<const std::uint32_t*>(memory + at);

@@ -55,7 +55,7 @@ const Shape kShapes[] = {
     {1, 1, 1},
     {32, 2, 1},
     {33, 2, 2},
-    {40, 37, 1},  // odd inputs
+    {40, 37, 1},                           // odd inputs
     {31, 74, 2, WeightType::kBf16, true},  // odd slices
     {96, 300, 1, WeightType::kBf16, true},
     {70, 256, 2},
@@ -64,10 +64,12 @@ const Shape kShapes[] = {
     {64, 2, 1, WeightType::kF8E4M3},
     {45, 131, 1, WeightType::kF8E4M3},
     {144, 256, 1, WeightType::kF8E4M3, true},
-    {80, 384, 2, WeightType::kF8E4M3, true},              // a slice of one and a half blocks
-    {48, 128, 2, WeightType::kF8E4M3, true, 64},          // a shard that begins inside a block
+    {80, 384, 2, WeightType::kF8E4M3, true},      // a slice of one and a half blocks
+    {48, 128, 2, WeightType::kF8E4M3, true, 64},  // a shard that begins inside a block
     {64, 1024, 8, WeightType::kF8E4M3},
     {64, 96, 2, WeightType::kF8E4M3, false, 416, 96},
+    {528, 36, 2},  // panels enough that few rows take several at once
+    {528, 132, 1, WeightType::kF8E4M3},
 };
 
 std::string name_of(const Shape& s) {
@@ -455,6 +457,51 @@ TEST(MatmulDeathTest, WrongShapesAreBugs) {
   EXPECT_DEATH(matmul(compute, {.x = {values, 1, 63}, .w = packed.matrix, .out = {values, 1, 32}}),
                "columns of x and inputs of w: 63 against 64");
   EXPECT_DEATH(gated_matmul(compute, {values, 1, 64}, packed.matrix, {values, 1, 16}), "panels in the order");
+}
+
+// Few rows walk panels that lie together, slice by slice; many rows walk panel by panel.
+TEST(Matmul, PanelsReadTogetherGiveTheBitsOfPanelsAlone) {
+  constexpr std::int64_t kK = 192, kRows = 60;
+  const auto bits_of = [](const std::vector<float>& values, std::int64_t count) {
+    std::vector<std::uint32_t> bits(static_cast<std::size_t>(count));
+    std::memcpy(bits.data(), values.data(), bits.size() * sizeof(float));
+    return bits;
+  };
+  for (const WeightType type : {WeightType::kBf16, WeightType::kF8E4M3}) {
+    const std::int64_t n = type == WeightType::kBf16 ? 1040 : 1056;  // 1040: the last panel has 16 outputs, gated 8
+    for (const int slices : {1, 2, 4}) {
+      Numbers numbers(static_cast<std::uint64_t>(slices));
+      const Stored stored(numbers, type, n, kK, true, /*wild=*/true);
+      const std::vector<float> x = numbers.rows(kRows * kK, true, false);
+      for (const PanelOrder order : {PanelOrder::kPlain, PanelOrder::kGated}) {
+        const Packed packed(stored, order, slices);
+        const std::int64_t columns = order == PanelOrder::kGated ? n / 2 : n;
+        for (const BodyKind kind : bodies_here()) {
+          if (kind == BodyKind::kReference) {
+            continue;  // slow, and it knows no tiles
+          }
+          for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+            const auto of_rows = [&](std::int64_t rows) {
+              std::vector<float> out(static_cast<std::size_t>(rows * columns));
+              const Compute compute = compute_with(kind, 1, precision);
+              if (order == PanelOrder::kGated) {
+                gated_matmul(compute, {x.data(), rows, kK}, packed.matrix, {out.data(), rows, columns});
+              } else {
+                matmul(compute, {.x = {x.data(), rows, kK}, .w = packed.matrix, .out = {out.data(), rows, columns}});
+              }
+              return out;
+            };
+            const std::vector<float> all = of_rows(kRows);
+            for (const std::int64_t rows : {1, 2, 5, 12}) {
+              ASSERT_EQ(bits_of(of_rows(rows), rows * columns), bits_of(all, rows * columns))
+                  << body_name(kind) << " rows " << rows << " slices " << slices << " gated "
+                  << (order == PanelOrder::kGated);
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
