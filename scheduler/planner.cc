@@ -191,7 +191,9 @@ struct Planner::State {
   }
 
   std::int64_t stretch_tokens() const { return limits.stretch_tokens * layout.ranks(); }
-  std::size_t next_stretch_end(const Running& r) const { return stretch_end(r.request.units, r.next_unit, stretch_tokens()); }
+  std::size_t next_stretch_end(const Running& r) const {
+    return stretch_end(r.request.units, r.next_unit, {stretch_tokens(), limits.stretch_units * layout.ranks()});
+  }
 
   // Names the next stretch of a sequence; deal() settles who gets its units.
   void announce(Running& r, std::vector<EncodeUnit>& named) {
@@ -293,7 +295,7 @@ Planner::Planner(Layout layout, SchedulerLimits limits) : state_(std::make_uniqu
   check(limits.span_members >= 0 && limits.span_members <= std::min(layout.ring, kSpanMembersMax) &&
             (limits.span_members & (limits.span_members - 1)) == 0 && limits.span_pages > 0,
         "a span is a power of two of the ring's members");
-  check(limits.stretch_tokens > 0, "a stretch has room for a token");
+  check(limits.stretch_tokens > 0 && limits.stretch_units > 0, "a stretch has room for a unit");
   state_->layout = layout;
   state_->limits = limits;
   state_->pools.assign(static_cast<std::size_t>(layout.ring), PagePool(limits.pages_per_member));

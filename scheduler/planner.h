@@ -27,6 +27,8 @@ struct SchedulerLimits {
   std::int32_t span_pages = 16;
   // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and features.
   std::int64_t stretch_tokens = 4096;
+  // And its units: a film of many tiny frames keeps decoders busy for long; progress and other requests wait for a stretch.
+  std::int64_t stretch_units = 64;
   bool look_ahead = true;                   // the next stretch is decoded while this one is prefilled; changes no answer
   int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
 };

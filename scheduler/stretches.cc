@@ -37,18 +37,19 @@ std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64
   return clean <= units.size() ? clean : nearest;
 }
 
-std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, std::int64_t tokens_max) {
-  check(first < units.size() && tokens_max > 0, "a stretch begins with a unit and has room");
+std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, const StretchLimit& limit) {
+  check(first < units.size() && limit.tokens > 0 && limit.units > 0, "a stretch begins with a unit and has room");
+  const std::size_t units_end = std::min(units.size(), first + static_cast<std::size_t>(limit.units));
   std::size_t end = first + 1;
-  for (std::int64_t tokens = units[first].tokens; end < units.size() && tokens + units[end].tokens <= tokens_max;
-       ++end) {
+  std::int64_t tokens = units[first].tokens;
+  for (; end < units_end && tokens + units[end].tokens <= limit.tokens; ++end) {
     tokens += units[end].tokens;
   }
   if (end == units.size()) {
     return end;
   }
   std::int64_t given_up = 0;
-  for (std::size_t at = end; at > first + 1 && given_up <= tokens_max / kSlackPart; --at) {
+  for (std::size_t at = end; at > first + 1 && given_up <= tokens / kSlackPart; --at) {
     if (units[at].clean) {
       return at;
     }

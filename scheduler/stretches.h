@@ -17,9 +17,14 @@ namespace zoetrope {
 std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64_t> starts, std::int64_t ideal,
                      std::int64_t slack);
 
-// The end of the stretch that begins with unit `first`: as many units as `tokens_max` allows, at least one. When the
-// film goes on behind it, it ends before a unit that starts clean if one is in its last eighth.
-std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, std::int64_t tokens_max);
+// What a stretch may hold: tokens, which bound its memory, and units, which bound the time until others get their turn.
+struct StretchLimit {
+  std::int64_t tokens = 0, units = 0;
+};
+
+// The end of the stretch that begins with unit `first`: as many units as `limit` allows, at least one. When the film
+// goes on behind it, it ends before a unit that starts clean if one is in its last eighth.
+std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, const StretchLimit& limit);
 
 // The rank of each unit: contiguous runs of about equal numbers of tokens, cut before units that start clean where that
 // moves a cut by at most an eighth of a run.

@@ -27,6 +27,8 @@ constexpr std::int64_t kReorderMax = 64;        // frames; H.264 and HEVC allow 
 constexpr double kGapSecondsMax = 24 * 3600.0;  // between two frames; more is a broken time stamp
 constexpr std::int64_t kAccessSpacing = 12;     // packets between two access points that are worth remembering
 constexpr std::int64_t kHeadPacketsMax = 300;   // decoded to learn which pictures of a torn start come out
+// A declared length may be that of the sound, or count the last frame; what differs by more is said.
+constexpr double kLengthSlackSeconds = 15, kLengthSlackPart = 0.05;
 constexpr double kFpsMax = 10000;
 constexpr double kFpsBelievable = 0.1;  // of a header whose film has a broken clock
 
@@ -329,6 +331,13 @@ void fill_by_time(FrameTable& table, const Pass& pass, const MediaSource& source
   place_access_points(table, pass);
 }
 
+// The length that a header declares; that of the last frame's time when it declares none and FFmpeg has made one up.
+double declared_seconds(const AVFormatContext& container, double otherwise) {
+  return container.duration != AV_NOPTS_VALUE && container.duration_estimation_method == AVFMT_DURATION_FROM_STREAM
+             ? static_cast<double>(container.duration) / AV_TIME_BASE
+             : otherwise;
+}
+
 void note_oddities(FrameTable& table, const FilmInput& input, const Pass& pass) {
   const AVStream& stream = input.video();
   const auto note = [&](std::string text) { table.notes.push_back(std::move(text)); };
@@ -338,6 +347,10 @@ void note_oddities(FrameTable& table, const FilmInput& input, const Pass& pass) 
   } else if (stream.nb_frames > pass.packets) {
     note(fmt::format("the header declares {} frames, the file holds {}: it was probably cut", stream.nb_frames,
                      pass.packets));
+  } else if (const double found = table.frames.back().seconds, declared = declared_seconds(input.container(), found);
+             std::abs(declared - found) > kLengthSlackSeconds + kLengthSlackPart * found) {
+    note(fmt::format("the header declares {:.3g} seconds, the last frame is shown at {:.3g}: the frames are believed",
+                     declared, found));
   }
   if (pass.discarded > 0) {
     note(fmt::format("{} frames are outside the container's edit list: left out", pass.discarded));

@@ -18,11 +18,13 @@ std::vector<UnitSpan> film(std::size_t count, std::int64_t tokens, std::size_t c
 }
 
 TEST(Stretches, EndWhereTheTokensEndOrALittleBeforeAtACleanStart) {
-  EXPECT_EQ(stretch_end(film(100, 10, 0), 0, 300), 30U);
-  EXPECT_EQ(stretch_end(film(100, 10, 7), 0, 300), 28U) << "unit 28 starts clean";
-  EXPECT_EQ(stretch_end(film(100, 10, 20), 0, 300), 30U) << "unit 20 is too far before";
-  EXPECT_EQ(stretch_end(film(100, 10, 7), 90, 300), 100U) << "the film's end is the stretch's";
-  EXPECT_EQ(stretch_end(film(100, 10, 1), 5, 3), 6U) << "at least one unit";
+  EXPECT_EQ(stretch_end(film(100, 10, 0), 0, {300, 99}), 30U);
+  EXPECT_EQ(stretch_end(film(100, 10, 7), 0, {300, 99}), 28U) << "unit 28 starts clean";
+  EXPECT_EQ(stretch_end(film(100, 10, 20), 0, {300, 99}), 30U) << "unit 20 is too far before";
+  EXPECT_EQ(stretch_end(film(100, 10, 7), 90, {300, 99}), 100U) << "the film's end is the stretch's";
+  EXPECT_EQ(stretch_end(film(100, 10, 1), 5, {3, 99}), 6U) << "at least one unit";
+  EXPECT_EQ(stretch_end(film(100, 1, 0), 4, {300, 16}), 20U) << "no more than 16 units";
+  EXPECT_EQ(stretch_end(film(100, 1, 19), 4, {300, 16}), 19U);
 }
 
 TEST(Stretches, AreDealtInContiguousRunsOfEqualTokens) {
@@ -58,16 +60,18 @@ TEST(Stretches, EveryUnitIsDealtOnceWhateverTheSizes) {
       at += tokens + 2;
     }
     const int ranks = static_cast<int>(1 + random() % 9);
-    const auto tokens_max = static_cast<std::int64_t>(1 + random() % 3000);
+    const auto tokens_max = static_cast<std::int64_t>(1 + random() % 3000),
+               units_max = static_cast<std::int64_t>(1 + random() % 30);
     std::size_t seen = 0;
     while (seen < units.size()) {
-      const std::size_t end = stretch_end(units, seen, tokens_max);
+      const std::size_t end = stretch_end(units, seen, {tokens_max, units_max});
       ASSERT_GT(end, seen);
       std::int64_t tokens = 0;
       for (std::size_t i = seen; i < end; ++i) {
         tokens += units[i].tokens;
       }
       EXPECT_TRUE(tokens <= tokens_max || end == seen + 1);
+      EXPECT_LE(end - seen, static_cast<std::size_t>(units_max));
       const auto dealt = dealt_ranks(std::span(units).subspan(seen, end - seen), ranks);
       EXPECT_TRUE(std::is_sorted(dealt.begin(), dealt.end()));
       EXPECT_GE(dealt.front(), 0);

@@ -35,7 +35,7 @@ def ask():
         result = run(*words, ranks=ranks)
         expect(result.returncode == 0, f"{ranks} ranks: exit code {result.returncode}: {result.stderr}")
         answer = json.loads(result.stdout)
-        expect({"encode_s", "prefill_s", "media", "usage", "system_fingerprint"} <= answer.keys(), f"fields are missing: {sorted(answer)}")
+        expect({"encode_s", "prefill_s", "film_decode_s", "film_wait_s", "film_cpu_s", "media", "usage", "system_fingerprint"} <= answer.keys(), f"fields are missing: {sorted(answer)}")
         expect(answer["media"][0]["frames_used"] == 40, f"frames used: {answer['media']}")
         said.append((answer["answer"], answer["token_ids"], [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]], answer["system_fingerprint"]))
     expect(said[0][0] == "The green circle appears at 13.6 seconds.", f"the answer: {said[0][0]}")

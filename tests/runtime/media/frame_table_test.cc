@@ -71,6 +71,28 @@ TEST(FrameTable, DeclaredDurationsAreNotBelieved) {
   EXPECT_NEAR(table.frames.back().seconds, 59 / 25.0, 1e-9);
 }
 
+// The truth is used and the difference said; nothing is allocated for frames that a header only promises.
+TEST(FrameTable, ALengthThatIsNotTrueIsReported) {
+  const File honest = file_bytes(films().film("length.mkv", 60, kClosed));
+  const FrameTable expected = read_frame_table(memory(honest));
+  EXPECT_FALSE(has_note(expected, "declares"));
+  const std::size_t duration = position(honest, "\x44\x89\x88") + 3;  // Matroska's Duration, a double in milliseconds
+  for (const double milliseconds : {1e13, 3.6e6 * 10, 9e4}) {
+    File file = honest;
+    std::uint64_t bits = 0;
+    std::memcpy(&bits, &milliseconds, sizeof bits);
+    write_big_endian(file, duration, static_cast<std::uint32_t>(bits >> 32));
+    write_big_endian(file, duration + 4, static_cast<std::uint32_t>(bits));
+    const FrameTable table = read_frame_table(memory(file));
+    EXPECT_EQ(table.frames.size(), 60U);
+    EXPECT_EQ(table.frames.capacity(), expected.frames.capacity());
+    EXPECT_EQ(table.fps, expected.fps);
+    EXPECT_EQ(table.frames.back().seconds, expected.frames.back().seconds);
+    EXPECT_TRUE(has_note(table, fmt::format("the header declares {:.3g} seconds, the last frame is shown at 2.36", milliseconds / 1000)))
+        << (table.notes.empty() ? "no note" : table.notes[0]);
+  }
+}
+
 TEST(FrameTable, AbsurdAndZeroFrameLengths) {
   File file = closed_film();
   std::memcpy(file.data() + position(file, "edts"), "free",
