@@ -168,6 +168,15 @@ void append_kv(const Compute& compute, const KvLayout& layout, KvPages pages, Ro
   });
 }
 
+void clear_kv(const KvLayout& layout, std::byte* page, int first_row) {
+  check(first_row >= 0 && first_row <= kPageTokens, "clear_kv: row of a page");
+  const std::vector<float> zeros(static_cast<std::size_t>(layout.head_dim));
+  for (int head = 0; head < layout.kv_heads; ++head) {
+    append_tokens(layout, page + static_cast<std::size_t>(head) * layout.head_bytes(), first_row,
+                  {.k = zeros.data(), .v = zeros.data(), .k_stride = 0, .v_stride = 0, .count = kPageTokens - first_row});
+  }
+}
+
 void attention(const Compute& compute, const KvLayout& layout, KvPages pages, std::span<const AttentionJob> jobs) {
   check_layout(compute, layout);
   std::vector<ClassedPages> classed(jobs.size());

@@ -52,6 +52,9 @@ struct KvSlot {
 void append_kv(const Compute& compute, const KvLayout& layout, KvPages pages, Rows<const float> k /* [T, G*D] */,
                Rows<const float> v /* [T, G*D] */, std::span<const KvSlot> slots /* [T] */);
 
+// Zeroes the K and V of rows first_row .. 255 of one layer's page.
+void clear_kv(const KvLayout& layout, std::byte* page, int first_row);
+
 // The query rows of one sequence in this step and the pages they look at, in increasing order of first_position.
 struct AttentionJob {
   Rows<const float> q;                      // [T, heads * head_dim]; heads % kv_heads == 0

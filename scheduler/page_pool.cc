@@ -4,16 +4,18 @@
 
 namespace zoetrope {
 
-PagePool::PagePool(std::int32_t pages) : references_(static_cast<std::size_t>(pages), 0) {
-  free_.reserve(references_.size());
+PagePool::PagePool(std::int32_t pages) : counts_(static_cast<std::size_t>(pages)) {
+  free_.reserve(counts_.size());
   for (std::int32_t page = pages; page-- > 0;) {
     free_.push_back(page);  // taken from the back: lowest id first
   }
 }
 
-std::int32_t PagePool::capacity() const { return static_cast<std::int32_t>(references_.size()); }
+std::int32_t PagePool::capacity() const { return static_cast<std::int32_t>(counts_.size()); }
 
 std::int32_t PagePool::free_pages() const { return static_cast<std::int32_t>(free_.size()) - reserved_; }
+
+std::int32_t PagePool::reclaimable_pages() const { return reclaimable_; }
 
 bool PagePool::reserve(std::int32_t pages) {
   check(pages >= 0, "a negative number of pages was asked for");
@@ -37,28 +39,57 @@ std::int32_t PagePool::take() {
   --reserved_;
   const std::int32_t page = free_.back();
   free_.pop_back();
-  check_eq(references_[static_cast<std::size_t>(page)], 0, "a free page is referenced");
-  references_[static_cast<std::size_t>(page)] = 1;
+  check(at(page).free(), "a free page is referenced");
+  at(page).users = 1;
   return page;
 }
 
 void PagePool::share(std::int32_t page) {
-  check(references(page) > 0, "a free page was shared");
-  ++references_[static_cast<std::size_t>(page)];
+  check(!at(page).free(), "a free page was shared");
+  reclaimable_ -= at(page).reclaimable() ? 1 : 0;
+  ++at(page).users;
 }
 
 bool PagePool::release(std::int32_t page) {
-  check(references(page) > 0, "a free page was released");
-  if (--references_[static_cast<std::size_t>(page)] > 0) {
+  check(at(page).users > 0, "a free page was released");
+  --at(page).users;
+  reclaimable_ += at(page).reclaimable() ? 1 : 0;
+  return freed(page);
+}
+
+std::int32_t PagePool::references(std::int32_t page) const { return at(page).users; }
+
+void PagePool::keep(std::int32_t page) {
+  check(!at(page).free(), "a free page was kept");
+  ++at(page).keepers;
+}
+
+bool PagePool::forget(std::int32_t page) {
+  check(at(page).keepers > 0, "a page was forgotten that nobody keeps");
+  reclaimable_ -= at(page).reclaimable() ? 1 : 0;
+  --at(page).keepers;
+  reclaimable_ += at(page).reclaimable() ? 1 : 0;
+  return freed(page);
+}
+
+std::int32_t PagePool::keepers(std::int32_t page) const { return at(page).keepers; }
+
+bool PagePool::freed(std::int32_t page) {
+  if (!at(page).free()) {
     return false;
   }
   free_.push_back(page);
   return true;
 }
 
-std::int32_t PagePool::references(std::int32_t page) const {
+PagePool::Counts& PagePool::at(std::int32_t page) {
   check(page >= 0 && page < capacity(), "a page id outside the pool");
-  return references_[static_cast<std::size_t>(page)];
+  return counts_[static_cast<std::size_t>(page)];
+}
+
+const PagePool::Counts& PagePool::at(std::int32_t page) const {
+  check(page >= 0 && page < capacity(), "a page id outside the pool");
+  return counts_[static_cast<std::size_t>(page)];
 }
 
 }  // namespace zoetrope

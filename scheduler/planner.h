@@ -56,6 +56,7 @@ class Planner {
   std::optional<std::string> refusal(const Request& request) const;
   void submit(const Request& request);   // refusal(request) must be empty; waits in arrival order
   void cancel(RequestId id);             // waiting or running; released with the next plan
+  void fail(RequestId id);               // the same, and what it computed is used for nobody else
 
   bool idle() const;                     // nothing waits, runs or is to be released
   std::size_t waiting() const;

@@ -39,6 +39,22 @@ std::vector<EncodeUnit> get_units(WireReader& r) {
   });
 }
 
+SequenceStart get_start(WireReader& r) {
+  SequenceStart start;
+  start.id = r.get<RequestId>();
+  start.span = get_span(r);
+  start.cached_tokens = r.get<std::int64_t>();
+  start.pages = r.get_list<std::int32_t>();
+  start.copied_page = r.get<std::int32_t>();
+  const auto pages = static_cast<std::int64_t>(start.pages.size());
+  if (start.cached_tokens < 0 || start.cached_tokens > pages * kPageRows || start.cached_tokens <= (pages - 1) * kPageRows ||
+      (start.copied_page >= 0) != (start.cached_tokens % kPageRows != 0)) {
+    r.malformed(fmt::format("a start with {} tokens in {} pages, {} copied", start.cached_tokens, pages, start.copied_page),
+                "as many pages as hold the tokens, a copied one where they end inside a page");
+  }
+  return start;
+}
+
 Chunk get_chunk(WireReader& r) {
   Chunk chunk;
   chunk.id = r.get<RequestId>();
@@ -64,6 +80,9 @@ std::vector<std::byte> encoded(const StepPlan& plan) {
     w.put(start.span.members);
     w.put(start.span.first_member);
     w.put(start.span.ring);
+    w.put(start.cached_tokens);
+    w.put_list(start.pages);
+    w.put(start.copied_page);
   });
   put_units(w, plan.ahead);
   put_units(w, plan.encode);
@@ -91,12 +110,7 @@ StepPlan decoded(std::span<const std::byte> bytes) {
   }
   StepPlan plan;
   plan.step = r.get<std::uint64_t>();
-  plan.starts = r.get_list(20, [&] {
-    SequenceStart start;
-    start.id = r.get<RequestId>();
-    start.span = get_span(r);
-    return start;
-  });
+  plan.starts = r.get_list(40, [&] { return get_start(r); });
   plan.ahead = get_units(r);
   plan.encode = get_units(r);
   plan.chunks = r.get_list(48, [&] { return get_chunk(r); });

@@ -11,10 +11,15 @@
 
 namespace zoetrope {
 
-// A sequence that enters: its Prompt travels beside the plan.
+// A sequence that enters: its Prompt travels beside the plan. K and V of its first `cached_tokens` tokens are there: in `pages`,
+// the first of its block table. Where they end inside a page, that page is a copy of these rows of `copied_page`, which lies on
+// the same member, and is made when the sequence enters. Sequences enter in order.
 struct SequenceStart {
   RequestId id{};
   Span span;
+  std::int64_t cached_tokens = 0;
+  std::vector<std::int32_t> pages = {};
+  std::int32_t copied_page = -1;
   bool operator==(const SequenceStart&) const = default;
 };
 

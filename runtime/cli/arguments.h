@@ -28,6 +28,7 @@ struct RunArguments {
   int span = 0;
   RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t sequences = 64;
+  bool no_prefix_cache = false;
   bool verbose = false;
 };
 

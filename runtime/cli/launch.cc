@@ -101,6 +101,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.context_tokens_max = run.context_tokens;
   settings.chunk_tokens_max = run.chunk_tokens;
   settings.sequences_max = run.sequences;
+  settings.prefix_cache = !run.no_prefix_cache;
   settings.span_members = run.span;
   settings.ring_transport = run.ring_transport;
   Progress loading("loading", "%", shown);

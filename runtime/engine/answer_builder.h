@@ -18,7 +18,11 @@ class AnswerBuilder {
   AnswerBuilder(RequestId id, const ChatRequest& request, const Prompt& prompt, const Tokenizer& tokenizer,
                 std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks);
 
-  void started() { started_at_ = Clock::now(); }
+  // `cached_tokens` of the prompt need not be computed.
+  void started(std::int64_t cached_tokens) {
+    started_at_ = Clock::now();
+    answer_.cached_tokens = cached_tokens;
+  }
   struct VisualSeconds {
     double encode = 0, decode = 0, wait = 0, cpu = 0;
   };

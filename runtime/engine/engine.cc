@@ -183,6 +183,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   writer.vision_start = config.vision_start;
   writer.vision_end = config.vision_end;
   writer.context_tokens_max = context;
+  writer.fingerprints = settings.prefix_cache;
   runner = std::make_unique<StepRunner>(*model, ranks, compute, pages, settings.ring_transport);
   planner = std::make_unique<Planner>(
       ranks.layout, SchedulerLimits{.context_tokens_max = context,
@@ -211,7 +212,10 @@ void Engine::State::admit(Submission submission) {
   request.new_tokens_max = submission.request.new_tokens_max.value_or(
       std::max<std::int64_t>(1, writer.context_tokens_max - request.prompt_tokens));
   for (const VisualUnit& unit : submission.prompt.units) {
-    request.units.push_back({unit.first_token, unit.tokens, unit.clean != 0});
+    request.units.push_back({unit.first_token, unit.tokens, unit.clean != 0, unit.fingerprint});
+  }
+  if (settings.prefix_cache) {
+    request.tokens = submission.prompt.tokens;
   }
   Live entry;
   entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
@@ -250,7 +254,7 @@ StepMessage Engine::State::message_of(StepPlan plan) {
   StepMessage message;
   for (const SequenceStart& start : plan.starts) {
     Live& entry = live.at(start.id);
-    entry.answer->started();
+    entry.answer->started(start.cached_tokens);
     message.payloads.push_back(std::move(entry.payload));
   }
   message.plan = std::move(plan);
@@ -269,7 +273,7 @@ std::vector<Drawn> Engine::State::deliver(const StepPlan& plan, const std::vecto
     for (const FailedSequence& failure : result.failed) {
       if (const auto at = live.find(failure.id); at != live.end() && at->second.failure.empty()) {
         at->second.failure = failure.why;
-        planner->cancel(failure.id);
+        planner->fail(failure.id);
       }
     }
   }

@@ -30,6 +30,7 @@ struct EngineSettings {
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
   RingPass ring_pass = RingPass::kFewestBytes;
   RingTransport ring_transport = RingTransport::kAuto;
+  bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
 };
 
 // What a request gives back while it runs, in order, on the engine thread.
@@ -47,6 +48,7 @@ struct Answer {
   std::vector<Sampled> tokens;           // every drawn token, the end-of-sequence token included
   FinishReason reason = FinishReason::kStop;
   std::int64_t prompt_tokens = 0;
+  std::int64_t cached_tokens = 0;        // of them: computed for another request before
   std::uint64_t seed = 0;
   std::vector<MediaReport> media;
   double queue_seconds = 0, encode_seconds = 0, prefill_seconds = 0, decode_seconds = 0;

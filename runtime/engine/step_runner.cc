@@ -53,8 +53,14 @@ void StepRunner::begin(const StepMessage& message) {
     Sequence sequence;
     sequence.prompt = message.payloads[i].prompt;
     sequence.sampling = message.payloads[i].sampling;
-    sequence.span = plan.starts[i].span;
-    const auto [at, fresh] = sequences_.emplace(plan.starts[i].id, std::move(sequence));
+    const SequenceStart& start = plan.starts[i];
+    sequence.span = start.span;
+    sequence.pages = start.pages;
+    sequence.computed = start.cached_tokens;
+    if (start.copied_page >= 0 && sequence.span.owner(static_cast<std::int64_t>(start.pages.size()) - 1) == ranks_.place.member) {
+      cache_.copy_rows(start.copied_page, start.pages.back(), static_cast<int>(start.cached_tokens % kPageTokens));
+    }
+    const auto [at, fresh] = sequences_.emplace(start.id, std::move(sequence));
     check(fresh, "a sequence started twice");
     rounds_.begin(at->first, at->second.prompt, at->second.span);
   }

@@ -68,4 +68,13 @@ void KvCache::open_page(std::int32_t page) {
   }
 }
 
+void KvCache::copy_rows(std::int32_t from, std::int32_t to, int rows) {
+  check(from >= 0 && from < pages_ && to >= 0 && to < pages_, "the pages are of the cache");
+  for (int index = 0; index < layers_; ++index) {
+    const KvPages pages = layer(index);
+    std::memmove(pages.page(to), pages.page(from), layout_.page_bytes());
+    clear_kv(layout_, pages.page(to), rows);
+  }
+}
+
 }  // namespace zoetrope

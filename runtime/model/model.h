@@ -36,6 +36,8 @@ class KvCache {
   RingPages ring_layer(int layer) const;  // with the pages of the members that share theirs
   const RingMemory& ring_memory() const { return ring_memory_; }
   void open_page(std::int32_t page);  // zero-filled from now on
+  // `to` holds the first `rows` rows of `from` in every layer, and zeros behind them.
+  void copy_rows(std::int32_t from, std::int32_t to, int rows);
   static std::size_t bytes_per_page(const KvLayout& layout, int layers);
 
  private:

@@ -250,6 +250,9 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
   find_units(prompt, clean, image_token, video_token);
   refuse_too_long(prompt, request, context_tokens_max);
   lay_out_positions(prompt);
+  if (fingerprints) {
+    fingerprint_units(prompt);
+  }
   return prompt;
 }
 

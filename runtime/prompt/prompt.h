@@ -2,6 +2,7 @@
 // tokens. Planned before a pixel is decoded (reference 5 and 6.3). A value: it travels to all ranks beside the step plan.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -36,6 +37,7 @@ struct VisualUnit {
   std::int64_t first_token = 0;    // of its run of placeholder tokens
   std::int64_t tokens = 0;         // grid.h * grid.w / 4
   std::int64_t clean = 1;          // 1: nothing that the unit before it needs has to be decoded for it
+  std::array<std::uint64_t, 4> fingerprint{};  // of everything its features depend on, where PromptWriter::fingerprints
 };
 
 struct Prompt {
@@ -45,6 +47,10 @@ struct Prompt {
   std::vector<Medium> media;
   std::vector<VisualUnit> units;     // in token order
 };
+
+// Gives every unit the SHA-256 of what its features depend on: the bytes of its file or picture, its frames, the size they are
+// seen in, and whether they are turned. Error(kRequest): a file that cannot be read.
+void fingerprint_units(Prompt& prompt);
 
 // Positions of reference section 5 for tokens with visual runs at `units`.
 void lay_out_positions(Prompt& prompt);
@@ -57,6 +63,7 @@ struct PromptWriter {
   VideoProcessor video;
   std::int32_t image_token = 0, video_token = 0, vision_start = 0, vision_end = 0;
   std::int64_t context_tokens_max = 0;
+  bool fingerprints = false;  // digest the media, so that prompts about the same ones can share what is computed of them
 
   // Looks at the media (demux-only pass), renders, expands, tokenises in one go. Error(kRequest) with what to change.
   Prompt write(const ChatRequest& request) const;

@@ -41,6 +41,24 @@ TEST(PagePool, ASharedPageIsFreeAfterItsLastUser) {
   EXPECT_EQ(pool.free_pages(), 2);
 }
 
+TEST(PagePool, AKeptPageIsThereForOthersUntilItIsForgotten) {
+  PagePool pool(3);
+  ASSERT_TRUE(pool.reserve(1));
+  const std::int32_t page = pool.take();
+  pool.keep(page);
+  EXPECT_EQ(pool.reclaimable_pages(), 0) << "it is used";
+  EXPECT_FALSE(pool.release(page));
+  EXPECT_EQ(pool.reclaimable_pages(), 1);
+  EXPECT_EQ(pool.free_pages(), 2);
+  EXPECT_EQ(pool.available_pages(), 3);
+  pool.share(page);
+  EXPECT_EQ(pool.available_pages(), 2);
+  EXPECT_FALSE(pool.forget(page));
+  EXPECT_TRUE(pool.release(page));
+  EXPECT_EQ(pool.free_pages(), 3);
+  EXPECT_EQ(pool.reclaimable_pages(), 0);
+}
+
 TEST(PagePoolDeathTest, BrokenUseIsABug) {
   PagePool pool(2);
   EXPECT_DEATH(pool.take(), "nobody reserved");

@@ -31,6 +31,7 @@ struct Told {
   std::string error;
   FinishReason reason = FinishReason::kAborted;
   std::vector<MediaReport> media;
+  std::int64_t prompt_tokens = 0, cached_tokens = 0;
 };
 
 using Answers = std::map<std::string, Told>;
@@ -69,6 +70,8 @@ Answers ask_all(Engine& engine, const Questions& questions) {
       told.error = answer.error;
       told.reason = answer.reason;
       told.media = answer.media;
+      told.prompt_tokens = answer.prompt_tokens;
+      told.cached_tokens = answer.cached_tokens;
       for (const Sampled& sampled : answer.tokens) {
         told.tokens.push_back(sampled.token);
         told.logprobs.push_back(sampled.logprob);
@@ -200,6 +203,64 @@ TEST(Engine, OneAnswerInEveryStretch) {
   expect_equal(whole, over({4, 1}, spanned, film_questions()), "spanned");
 }
 
+// Several questions about the same film and pictures: together, one after the other, in every span, with so little memory that
+// films push each other out, always the bits of each question alone.
+Questions questions_about_films() {
+  Questions questions;
+  const auto ask = [&](const std::string& name, const std::string& medium, const std::string& text, const std::string& more = "") {
+    questions[name] = R"({"messages":[{"role":"user","content":[)" + medium + R"(,{"type":"text","text":")" + text + R"("}]}],"max_tokens":16,"logprobs":true)" + more + "}";
+  };
+  const std::string film = R"({"type":"video_url","video_url":{"url":"film-45s.mp4"}})", other = R"({"type":"video_url","video_url":{"url":"film-30s.mp4"}})",
+                    picture = R"({"type":"image_url","image_url":{"url":"picture-2.png"}})";
+  ask("a first", film, "What appears first?");
+  ask("b last", film, "What appears last?");
+  ask("c other film", other, "What appears last?");
+  ask("d sampled", film, "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)");
+  ask("e other frames", film, "What appears first?", R"(,"mm_processor_kwargs":{"fps":1})");
+  ask("f film and picture", film + "," + picture, "Describe the picture.");
+  ask("g the first again", film, "What appears first?");
+  ask("h other film again", other, "What appears first?");
+  return questions;
+}
+
+TEST(Engine, OneAnswerFromACachedPrefix) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    EngineSettings off = settings(1024, 1, precision);
+    off.prefix_cache = false;
+    const Answers alone = over({}, off, questions_about_films());
+    for (const auto& [name, told] : alone) {
+      EXPECT_EQ(told.cached_tokens, 0) << name;
+    }
+    const auto compared = [&](const Layout& layout, const EngineSettings& how, const std::string& what) {
+      const Answers shared = over(layout, how, questions_about_films());
+      expect_equal(alone, shared, what);
+      return shared;
+    };
+    for (const int span : {1, 2, 4}) {
+      for (const std::int32_t sequences : {1, 8}) {
+        if (precision == Precision::kFp32 && span == 4) {
+          continue;
+        }
+        EngineSettings how = settings(sequences == 1 ? 1024 : 100, 1, precision);
+        how.span_members = span;
+        how.sequences_max = sequences;
+        const Answers shared = compared({.ring = span, .tp = 1}, how, "span " + std::to_string(span) + ", sequences " + std::to_string(sequences));
+        const Told& again = shared.at("g the first again");
+        EXPECT_EQ(again.cached_tokens, again.prompt_tokens - 1);
+        EXPECT_LT(shared.at("b last").prompt_tokens - shared.at("b last").cached_tokens, 16) << "only the question";
+        EXPECT_EQ(shared.at("a first").cached_tokens, 0);
+        EXPECT_LT(shared.at("e other frames").cached_tokens, 200) << "other frames are another film from the second pair on";
+      }
+    }
+    EngineSettings small = settings(300, 1, precision);
+    small.kv_bytes_per_rank = precision == Precision::kBf16 ? 5 << 20 : 10 << 20;
+    small.sequences_max = 2;
+    compared({}, small, "little memory");
+    compared({.ring = 2, .tp = 1}, small, "little memory, two members");
+    compared({.ring = 1, .tp = 2}, settings(100, 1, precision), "two heads each");
+  }
+}
+
 TEST(Engine, ASeedDrawsTheSameAnswerAndAnotherSeedAnother) {
   Questions questions;
   for (int seed = 0; seed < 6; ++seed) {
@@ -287,6 +348,8 @@ TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
   const Questions questions{
       {"damaged", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
                       R"("}},{"type":"text","text":"What appears first?"}]}],"max_tokens":8})"},
+      {"second", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
+                     R"("}},{"type":"text","text":"What appears last?"}]}],"max_tokens":8})"},
       {"talk", film_questions().at("talk")}};
   for (const int ring : {2, 4}) {
     for (const std::int64_t stretch : {0, 40}) {  // in one stretch, and behind others that are sound
@@ -301,6 +364,14 @@ TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
       EXPECT_FALSE(answers.at("talk").text.empty());
     }
   }
+}
+
+  const Answers answers = over({2, 1}, settings(), questions);
+  EXPECT_NE(answers.at("damaged").error.find("damaged.mp4"), std::string::npos) << answers.at("damaged").error;
+  EXPECT_NE(answers.at("second").error.find("damaged.mp4"), std::string::npos) << "what was computed on zeros is used for nobody else: " << answers.at("second").error;
+  EXPECT_NE(answers.at("damaged").error.find("rank"), std::string::npos) << answers.at("damaged").error;
+  EXPECT_EQ(answers.at("talk").error, "");
+  EXPECT_FALSE(answers.at("talk").text.empty());
   fs::remove_all(folder);
 }
 

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/body.h"
+#include "kernels/thread_pool.h"
 #include "monitoring/error.h"
 #include "runtime/model/model.h"
 
@@ -43,6 +45,41 @@ TEST(KvCache, OpenedPagesAreZeroInEveryLayerAndOthersKeepWhatTheyHold) {
     }
     EXPECT_EQ(page[-1], std::byte{0xff});
     EXPECT_EQ(page[bytes], std::byte{0xff});
+  }
+}
+
+// Rows that were appended to one page and copied to another are what appending them there makes.
+TEST(KvCache, CopiedRowsAreThoseThatWereWrittenAndZerosBehind) {
+  ThreadPool pool(1);
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const KvLayout layout{.kv_heads = 2, .head_dim = 24, .precision = precision};
+    const Compute compute{&body(best_body()), &pool, precision};
+    std::vector<float> k(256 * 48), v(k.size());
+    for (std::size_t i = 0; i < k.size(); ++i) {
+      k[i] = static_cast<float>(i % 97) - 40;
+      v[i] = static_cast<float>(i % 89) - 30;
+    }
+    const auto append = [&](KvCache& cache, std::int32_t page, int rows) {
+      std::vector<KvSlot> slots;
+      for (int row = 0; row < rows; ++row) {
+        slots.push_back({page, row});
+      }
+      for (int layer = 0; layer < 2; ++layer) {
+        append_kv(compute, layout, cache.layer(layer), {k.data(), rows, 48}, {v.data(), rows, 48}, slots);
+      }
+    };
+    KvCache cache(layout, 2, 3);
+    cache.open_page(0);
+    append(cache, 0, 256);
+    for (const int rows : {1, 2, 31, 128, 255}) {
+      cache.open_page(1);
+      append(cache, 1, rows);
+      cache.copy_rows(0, 2, rows);
+      for (int layer = 0; layer < 2; ++layer) {
+        EXPECT_EQ(std::memcmp(cache.layer(layer).page(1), cache.layer(layer).page(2), layout.page_bytes()), 0) << rows;
+        EXPECT_NE(std::memcmp(cache.layer(layer).page(0), cache.layer(layer).page(2), layout.page_bytes()), 0) << rows;
+      }
+    }
   }
 }
 

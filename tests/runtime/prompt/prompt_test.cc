@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <set>
 
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/media/patches.h"
@@ -126,6 +129,35 @@ TEST(Prompt, UnitsDoNotDependOnTheOrderOfReading) {
     EXPECT_EQ(again, forward[static_cast<std::size_t>(unit)]) << unit;
   }
   EXPECT_NE(forward[0], forward[6]);
+}
+
+// A fingerprint changes with everything that a unit's pixels depend on, and with nothing else.
+TEST(Fingerprint, SaysWhatAUnitShows) {
+  const auto units_of = [&](const std::string& content) {
+    Prompt prompt = writing().write(content);
+    fingerprint_units(prompt);
+    std::vector<std::array<std::uint64_t, 4>> prints;
+    for (const VisualUnit& unit : prompt.units) {
+      prints.push_back(unit.fingerprint);
+    }
+    return prints;
+  };
+  const auto film = [](const std::string& file, const std::string& more, const std::string& question = "?") {
+    return R"([{"type":"video","video":")" + file + "\"" + more + R"(},{"type":"text","text":")" + question + R"("}])";
+  };
+  const auto prints = units_of(film("film-20s.mp4", ""));
+  EXPECT_EQ(prints, units_of(film("film-20s.mp4", "", "Another question?")));
+  EXPECT_EQ(std::set(prints.begin(), prints.end()).size(), prints.size()) << "every pair of frames is another unit";
+  EXPECT_NE(prints[0], units_of(film("film-30s.mp4", ""))[0]) << "another film";
+  EXPECT_NE(prints[1], units_of(film("film-20s.mp4", R"(,"fps":1)"))[1]) << "other frames";
+  EXPECT_NE(prints[0], units_of(film("film-20s.mp4", R"(,"max_pixels":65536,"total_pixels":100000)"))[0]) << "another size";
+  const fs::path copy = fs::temp_directory_path() / ("zoetrope-fingerprint-" + std::to_string(::getpid()) + ".mp4");
+  fs::copy_file(samples() / "film-20s.mp4", copy);
+  EXPECT_EQ(prints, units_of(film(copy.string(), ""))) << "the bytes count, not the name";
+  fs::remove(copy);
+  const auto picture = [&](const std::string& name) { return units_of(R"([{"type":"image","image":")" + name + R"("},{"type":"text","text":"?"}])").at(0); };
+  EXPECT_EQ(picture("picture-1.png"), picture("picture-1.png"));
+  EXPECT_NE(picture("picture-1.png"), picture("picture-2.png"));
 }
 
 TEST(FrameTableCache, OneFilmIsLookedAtOnce) {

@@ -1,0 +1,249 @@
+// Who enters and where: refusals with the numbers, the span of a sequence, the prefix that it need not compute.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "scheduler/planner_state.h"
+
+namespace zoetrope {
+namespace {
+
+// A prefix of at least this length decides where a sequence goes: its pages are where they are. What is shorter, the
+// few tokens with which every conversation begins, is used only where it happens to lie.
+constexpr std::int64_t kDecidingTokens = kPageRows;
+// Copying a page for fewer rows is not worth while.
+constexpr std::int64_t kSharedTokensMin = 16;
+
+}  // namespace
+
+std::int32_t Planner::State::sequences_of(int member) const {
+  return static_cast<std::int32_t>(
+      std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.span.contains(member); }));
+}
+
+// The widest span of this ring.
+int Planner::State::members_max() const {
+  int members = 1;
+  while (members * 2 <= std::min(layout.ring, kSpanMembersMax)) {
+    members *= 2;
+  }
+  return limits.span_members > 0 ? limits.span_members : members;
+}
+
+// How many members a sequence is given when memory does not ask for more. Others that wait or run keep the members busy
+// without any traffic between them.
+int Planner::State::members_wanted(std::int32_t pages) const {
+  if (limits.span_members > 0) {
+    return limits.span_members;
+  }
+  int members = 1;
+  while (waiting.size() + running.size() <= 1 && members < members_max() &&
+         pages / (members * 2) >= limits.span_pages) {
+    members *= 2;
+  }
+  return members;
+}
+
+// Pages that the fullest member of a span could give, or -1 when one has no room for another sequence or for its share
+// of the pages that `match` (may be null) does not bring.
+std::int32_t Planner::State::room_of(const Span& span, std::int32_t pages, const PrefixCache::Match* match) const {
+  const auto brought = match == nullptr ? 0 : static_cast<std::int64_t>(match->pages.size());
+  std::int32_t room = limits.pages_per_member;
+  for (int slot = 0; slot < span.members; ++slot) {
+    const int member = span.member_at(slot);
+    std::int32_t available = pool_of(member).available_pages();
+    for (std::int64_t page = slot; page < brought; page += span.members) {
+      const std::int32_t id = match->pages[static_cast<std::size_t>(page)];
+      available -= pool_of(member).references(id) == 0 ? 1 : 0;  // kept so far; it will be used
+    }
+    if (sequences_of(member) >= limits.sequences_max ||
+        available < span.pages_of(slot, pages) - span.pages_of(slot, brought)) {
+      return -1;
+    }
+    room = std::min(room, available);
+  }
+  return room;
+}
+
+// The span with the most room: of as many members as wanted, of more only where fewer cannot hold the pages.
+std::optional<Span> Planner::State::span_for(std::int32_t pages) const {
+  for (int members = members_wanted(pages); members <= members_max(); members *= 2) {
+    std::optional<Span> best;
+    for (int first = 0; first < layout.ring; ++first) {
+      const Span span{.members = members, .first_member = first, .ring = layout.ring};
+      const std::int32_t room = room_of(span, pages, nullptr);
+      if (room >= 0 && (!best || room > room_of(*best, pages, nullptr))) {
+        best = span;
+      }
+    }
+    if (best) {
+      return best;
+    }
+  }
+  return std::nullopt;
+}
+
+// `tokens` computed tokens of a running sequence, as another one whose content begins so may use them.
+PrefixCache::Match Planner::State::match_of(const Running& other, const Content& content, std::int64_t tokens) const {
+  PrefixCache::Match match;
+  match.span = other.span;
+  match.tokens = std::min(tokens, other.computed);
+  const auto whole = static_cast<std::size_t>(match.tokens / kPageRows);
+  match.pages.assign(other.pages.begin(), other.pages.begin() + static_cast<std::ptrdiff_t>(whole));
+  match.rest = match.tokens % kPageRows > 0 ? other.pages[whole] : -1;
+  const PrefixCache::Match kept = cache.longest_in(other.span, content, match.tokens);
+  match.node = kept.pages == match.pages ? kept.node : PrefixCache::kRoot;
+  return match;
+}
+
+// The longest prefix of `content` that is computed or being computed: in any span, also by those that wait themselves;
+// or only in the one given, by those that have started.
+Planner::State::Source Planner::State::longest_prefix(const Content& content, std::int64_t tokens_max,
+                                                      const Span* span) const {
+  Source best;
+  best.match = span != nullptr ? cache.longest_in(*span, content, tokens_max) : cache.longest(content, tokens_max);
+  best.tokens = best.match.tokens;
+  for (const Running& other : running) {
+    if (!other.shares() || other.cancelled || (span != nullptr && (other.span != *span || !other.started))) {
+      continue;
+    }
+    const std::int64_t equal = equal_tokens(other.content, content, 0, tokens_max);
+    if (equal > best.tokens) {
+      best.match = match_of(other, content, equal);
+      best.tokens = equal;
+      best.waits_for = equal > other.computed ? std::optional(other.request.id) : std::nullopt;
+    }
+  }
+  return best;
+}
+
+// Admits the first that waits, unless there is no room for it.
+bool Planner::State::admit_first(StepPlan& plan) {
+  const Request& request = waiting.front();
+  Content content{request.tokens, request.units};
+  const std::int32_t pages = pages_of(tokens_max(request));
+  std::optional<Span> span;
+  Source source;
+  if (!content.tokens.empty()) {
+    source = longest_prefix(content, request.prompt_tokens - 1, nullptr);
+  }
+  if (source.tokens >= kDecidingTokens) {
+    // One that waits for its prefix is promised all its pages, as if it had to compute them itself in the end.
+    const Span there = source.match.span;
+    span = room_of(there, pages, source.waits_for ? nullptr : &source.match) >= 0 ? std::optional(there) : std::nullopt;
+  } else {
+    span = span_for(pages);
+    source = {};
+    if (span && !content.tokens.empty()) {
+      source.match = longest_prefix(content, request.prompt_tokens - 1, &*span).match;
+    }
+    if (source.match.tokens < kSharedTokensMin || !span || room_of(*span, pages, &source.match) < 0) {
+      source.match = {};
+    }
+  }
+  if (!span) {
+    return false;
+  }
+  Running r;
+  r.request = std::move(waiting.front());
+  waiting.pop_front();
+  r.request.tokens.clear();
+  r.content = std::move(content);
+  r.span = *span;
+  r.pages_max = pages;
+  r.waits_for = source.waits_for;
+  r.shared_tokens = source.tokens;
+  if (!r.waits_for) {
+    share_prefix(r, source.match);
+  }
+  reserve(r);
+  running.push_back(std::move(r));
+  if (!running.back().waits_for) {
+    start(running.back(), source.match, plan);
+  }
+  return true;
+}
+
+void Planner::State::admit(StepPlan& plan) {
+  while (!waiting.empty() && admit_first(plan)) {
+    // Strict arrival order: nobody overtakes, so a large request is never starved.
+  }
+}
+
+// Starts those whose prefix is computed by now, or will not be.
+void Planner::State::start_waiting(StepPlan& plan) {
+  for (Running& r : running) {
+    if (r.started) {
+      continue;
+    }
+    if (const Running* other = find(*r.waits_for);
+        other != nullptr && !other->cancelled && other->span == r.span && other->computed < r.shared_tokens) {
+      continue;
+    }
+    // Others may be computing the same by now: the first of those that waited for a request which went away.
+    Source source = longest_prefix(r.content, r.request.prompt_tokens - 1, &r.span);
+    if (source.waits_for) {
+      r.waits_for = source.waits_for;
+      r.shared_tokens = source.tokens;
+      continue;
+    }
+    const PrefixCache::Match match = source.match.tokens >= kSharedTokensMin ? source.match : PrefixCache::Match{};
+    share_prefix(r, match);
+    start(r, match, plan);
+  }
+}
+
+void Planner::State::start(Running& r, const PrefixCache::Match& match, StepPlan& plan) {
+  SequenceStart entry;
+  entry.id = r.request.id;
+  entry.span = r.span;
+  entry.cached_tokens = match.tokens;
+  entry.pages = r.pages;
+  if (match.rest >= 0) {
+    entry.copied_page = match.rest;
+    take_pages(r, match.tokens, entry.pages);
+  }
+  r.started = true;
+  r.waits_for.reset();
+  r.computed = match.tokens;
+  r.node = match.node;
+  r.kept = static_cast<std::int64_t>(match.pages.size());
+  r.keeps = match.pages.empty() || match.node != PrefixCache::kRoot;
+  cache.touch(r.node);
+  while (r.next_unit < r.request.units.size() &&
+         r.request.units[r.next_unit].first_token + r.request.units[r.next_unit].tokens <= r.computed) {
+    ++r.next_unit;
+  }
+  plan.starts.push_back(std::move(entry));
+}
+
+std::optional<std::string> Planner::refusal(const Request& request) const {
+  const SchedulerLimits& limits = state_->limits;
+  check(request.prompt_tokens >= 1 && request.new_tokens_max >= 1, "a request without tokens reached the planner");
+  if (request.prompt_tokens > limits.context_tokens_max - request.new_tokens_max) {
+    return fmt::format(
+        "the prompt and the answer do not fit: found {} prompt tokens + {} new tokens = {}, expected at most {} (the "
+        "context); "
+        "shorten the prompt, sample fewer frames (fps, max_frames), make them smaller (total_pixels) or lower "
+        "max_tokens",
+        request.prompt_tokens, request.new_tokens_max, request.prompt_tokens + request.new_tokens_max,
+        limits.context_tokens_max);
+  }
+  const std::int32_t pages = pages_of(tokens_max(request));
+  const std::int64_t most = std::int64_t{limits.pages_per_member} * state_->members_max();
+  if (pages > most) {
+    const int members = state_->members_max();
+    return fmt::format(
+        "the request does not fit in KV memory: found {} tokens = {} pages of {}, expected at most {} pages (what {}); "
+        "give more "
+        "memory (--kv-memory){}, sample fewer frames or lower max_tokens",
+        tokens_max(request), pages, kPageRows, most,
+        members == 1 ? "one rank holds"
+                     : fmt::format("{} ring members hold, {} each", members, limits.pages_per_member),
+        members < kSpanMembersMax ? " or more ranks" : "");
+  }
+  return std::nullopt;
+}
+
+}  // namespace zoetrope

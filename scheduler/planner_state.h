@@ -1,0 +1,125 @@
+// What the planner keeps: sequences, the pools of the members, the prefix cache. Internal to scheduler/: one class in
+// files by subject (planner.cc: steps, admission.cc: who enters and where, sequence_pages.cc: pages of a sequence and
+// their accounting).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "monitoring/check.h"
+#include "scheduler/planner.h"
+#include "scheduler/prefix_cache.h"
+
+namespace zoetrope {
+
+inline constexpr int kSpanMembersMax = 64;  // classes of pages
+
+inline std::int32_t pages_of(std::int64_t tokens) { return static_cast<std::int32_t>(div_ceil(tokens, kPageRows)); }
+
+// Tokens whose KV a request may come to hold: all but the very last drawn token are computed.
+inline std::int64_t tokens_max(const Request& request) { return request.prompt_tokens + request.new_tokens_max; }
+
+struct Running {
+  Request request;
+  Content content;  // of the prompt; no tokens: shares nothing
+  Span span;
+  bool started = false;                // the ranks know it
+  std::optional<RequestId> waits_for;  // computes a prefix of `shared_tokens` tokens that this one will use too
+  std::int64_t shared_tokens = 0;
+  std::int64_t computed = 0;  // tokens whose K and V are in pages
+  std::int64_t planned = 0;   // rows of the outstanding plan
+  std::int64_t generated = 0;
+  std::vector<std::int32_t> uncomputed;  // drawn tokens that the next step computes
+  std::vector<std::int32_t> answer;      // drawn tokens that are computed
+  std::vector<std::int32_t> pages;       // block table
+  std::vector<bool> own;  // of each page: taken from this sequence's reservation, not shared with the one before
+  std::vector<std::int32_t> reserved;  // by slot of the span: pages promised and not taken yet
+  std::int32_t pages_max = 0;          // pages at the end
+  std::size_t next_unit = 0;             // units before it were encoded, or are part of a cached prefix
+  std::size_t announced = 0;             // units before it were named in a plan
+  std::vector<std::int32_t> unit_ranks;  // of those
+  bool cancelled = false;
+  bool failed = false;                                  // what it computed may be wrong: nobody else uses it
+  std::size_t sampled = 0;                              // rows of the outstanding plan whose next token is drawn
+  PrefixCache::NodeId node = PrefixCache::kRoot;        // of its last page in the prefix cache
+  PrefixCache::NodeId first_node = PrefixCache::kRoot;  // of the first one that it put there itself
+  std::int64_t kept = 0;                                // its pages in the prefix cache
+  bool keeps = true;                                    // goes on putting pages there
+
+  bool decoding() const { return started && computed >= request.prompt_tokens; }
+  bool shares() const { return !content.tokens.empty(); }
+};
+
+struct Planner::State {
+  State(Layout layout_, const SchedulerLimits& limits_)
+      : layout(layout_),
+        limits(limits_),
+        pools(static_cast<std::size_t>(layout_.ring), PagePool(limits_.pages_per_member)),
+        cache(pools) {}
+
+  Layout layout;
+  SchedulerLimits limits;
+  std::deque<Request> waiting;
+  std::vector<Running> running;  // in order of admission
+  std::vector<PagePool> pools;   // one per ring member
+  PrefixCache cache;
+  std::vector<Finished> finished;
+  std::vector<RequestId> releases;
+  std::vector<Truncation> truncations;
+  std::uint64_t next_step = 0;
+  bool outstanding = false;  // a plan was made and not committed
+  std::int64_t ahead_tokens = 0;       // of units that were announced and not encoded
+  std::vector<EncodeUnit> needed_now;  // units that the plan in the making announces and encodes
+
+  Running* find(RequestId id);
+  PagePool& pool_of(int member) { return pools[static_cast<std::size_t>(member)]; }
+  const PagePool& pool_of(int member) const { return pools[static_cast<std::size_t>(member)]; }
+
+  // admission.cc: who enters, and where.
+  struct Source {              // of a prefix
+    PrefixCache::Match match;  // what can be used now
+    std::int64_t tokens = 0;   // what can be used once `waits_for` has computed it
+    std::optional<RequestId> waits_for;
+  };
+  int members_max() const;
+  int members_wanted(std::int32_t pages) const;
+  std::int32_t sequences_of(int member) const;
+  std::int32_t room_of(const Span& span, std::int32_t pages, const PrefixCache::Match* match) const;
+  std::optional<Span> span_for(std::int32_t pages) const;
+  PrefixCache::Match match_of(const Running& other, const Content& content, std::int64_t tokens) const;
+  Source longest_prefix(const Content& content, std::int64_t tokens_max, const Span* span) const;
+  bool admit_first(StepPlan& plan);
+  void admit(StepPlan& plan);
+  void start_waiting(StepPlan& plan);
+  void start(Running& r, const PrefixCache::Match& match, StepPlan& plan);
+
+  // sequence_pages.cc: what a sequence holds.
+  void reserve(Running& r);
+  void share_prefix(Running& r, const PrefixCache::Match& match);
+  void take_pages(Running& r, std::int64_t tokens, std::vector<std::int32_t>& taken);
+  void give_back_page(Running& r);
+  void keep_computed(Running& r, bool at_end);
+  void let_go(Running& r);
+  std::string pages_broken() const;
+
+  // units.cc: films, by stretches.
+  static std::int64_t tokens_of_units(const Running& r, std::size_t first, std::size_t end);
+  std::int64_t stretch_tokens() const;
+  std::size_t next_stretch_end(const Running& r) const;
+  void announce(Running& r, std::vector<EncodeUnit>& named);
+  void deal(std::vector<EncodeUnit> named, StepPlan& plan);
+  void plan_units(Running& r, const Chunk& chunk, StepPlan& plan);
+  void plan_ranks(StepPlan& plan);
+
+  // planner.cc: steps.
+  static void spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room);
+  static std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
+                                     const std::vector<std::int64_t>& room);
+  void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan);
+  void remove(Running& r, FinishReason reason);
+};
+
+}  // namespace zoetrope
