@@ -434,21 +434,17 @@ int MpiJob::local_ranks() const { return state_->host.size(); }
 int MpiJob::ranks_sharing_cores() const { return state_->ranks_sharing_cores; }
 
 Ranks MpiJob::ranks(const Layout& layout) {
-  if (layout.ring < 1 || layout.tp < 1 || layout.ranks() != size()) {
-    refuse(Radius::kStartup,
-           {"layout " + described(layout),
-            fmt::format("{} x {} = {} ranks", layout.ring, layout.tp, std::int64_t{layout.ring} * layout.tp),
-            fmt::format("{}, the ranks of this job", size()),
-            "start as many ranks as the layout has (mpirun -n), or change --ring or --tp"});
+  const std::int64_t wanted = std::int64_t{layout.pp} * layout.ring * layout.tp;
+  if (layout.pp < 1 || layout.ring < 1 || layout.tp < 1 || wanted != size()) {
+    refuse(Radius::kStartup, {"layout " + described(layout),
+                              fmt::format("{} x {} x {} = {} ranks", layout.pp, layout.ring, layout.tp, wanted),
+                              fmt::format("{}, the ranks of this job", size()),
+                              "start as many ranks as the layout has (mpirun -n), or change --pp, --ring or --tp"});
   }
   Ranks ranks;
   ranks.layout = layout;
-  ranks.place = place_of(layout, rank());
   ranks.world = state_->world->split(0, rank());
-  ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
-  ranks.ring = ranks.world->split(ranks.place.tp_index, ranks.place.member);
-  ranks.host = memory_of_host(state_->host_communicator());
-  ranks.host_name = host_name();
+  divide_world(ranks, state_->host_communicator());
   return ranks;
 }
 

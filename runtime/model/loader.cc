@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
@@ -215,20 +216,29 @@ class Loader {
 
 }  // namespace
 
-std::size_t LoadedWeights::resident_bytes(const HostMemory& host) const {
-  return memory.own.bytes() + (host.local_rank() == 0 ? memory.shared.size() : 0);
+std::size_t LoadedWeights::resident_bytes(const Ranks& ranks) const {
+  const auto counted = [](const WeightPacker::Packed& memory, const HostMemory& host) {
+    return memory.own.bytes() + (host.local_rank() == 0 ? memory.shared.size() : 0);
+  };
+  return counted(vision_memory, *ranks.host) + counted(text_memory, *ranks.stage_host);
 }
 
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
                                             const TextShard& shard, const std::vector<int>& experts,
                                             const std::function<void(double)>& progress) {
   auto weights = std::make_unique<LoadedWeights>();
-  WeightPacker packer;
-  // A tensor-parallel rank's cut is its own; without one all ranks of the host read the same matrices.
-  Loader loader(checkpoint, shard, experts, ranks.layout.tp == 1 ? Home::kHost : Home::kRank, packer);
-  loader.text(weights->text);
-  loader.vision(weights->vision);
-  weights->memory = packer.pack_all(compute, *ranks.host, progress);
+  WeightPacker text, vision;
+  // A tensor-parallel rank's cut is its own; without one all ranks of the stage on this host read the same matrices.
+  const Home text_home = ranks.layout.tp == 1 ? Home::kHost : Home::kRank;
+  Loader(checkpoint, shard, experts, text_home, text).text(weights->text);
+  Loader(checkpoint, shard, experts, text_home, vision).vision(weights->vision);
+  const auto bytes = static_cast<double>(text.bytes() + vision.bytes());
+  const double text_part = static_cast<double>(text.bytes()) / std::max(bytes, 1.0);
+  const auto told = [&progress](double first, double part) {
+    return progress ? [=](double done) { progress(first + part * done); } : std::function<void(double)>();
+  };
+  weights->text_memory = text.pack_all(compute, *ranks.stage_host, told(0, text_part));
+  weights->vision_memory = vision.pack_all(compute, *ranks.host, told(text_part, 1 - text_part));
   return weights;
 }
 

@@ -8,9 +8,9 @@ std::unique_ptr<Model> Qwen3Vl::load(const Checkpoint& checkpoint, Ranks& ranks,
   const ModelConfig& config = checkpoint.config();
   const TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
   const ExpertTable experts =
-      config.text.moe() ? ExpertTable::contiguous(config.text.experts, ranks.layout.ranks()) : ExpertTable{};
+      config.text.moe() ? ExpertTable::contiguous(config.text.experts, ranks.layout.stage_ranks()) : ExpertTable{};
   auto weights =
-      load_weights(checkpoint, ranks, options.compute, shard, experts.experts_of(ranks.place.rank), options.progress);
+      load_weights(checkpoint, ranks, options.compute, shard, experts.experts_of(ranks.stage->rank()), options.progress);
   return std::unique_ptr<Model>(new Qwen3Vl(config, ranks, shard, experts, std::move(weights), options));
 }
 
@@ -19,7 +19,7 @@ Qwen3Vl::Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard
     : config_(config),
       shard_(shard),
       weights_(std::move(weights)),
-      resident_bytes_(weights_->resident_bytes(*ranks.host)),
+      resident_bytes_(weights_->resident_bytes(ranks)),
       vision_(config_.vision, weights_->vision, options.compute, options.observer),
       decoder_(config_.text, static_cast<int>(config_.vision.deepstack.size()), weights_->text, shard_, ranks, experts,
                options.compute, options.observer, options.ring_pass) {}
