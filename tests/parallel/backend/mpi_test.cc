@@ -117,6 +117,8 @@ TEST_F(Mpi, ExpertsEqualTheSerialReferenceAndPmpiTheClosedForm) {
 
 TEST_F(Mpi, PartsBetweenTwoRanksPairUpInOrder) { check_order_of_parts(world()); }
 
+TEST_F(Mpi, PostedExchanges) { check_posted_exchanges(world()); }
+
 TEST_F(Mpi, RingAttentionGivesTheBitsOfOneMember) { check_ring_attention(world(), RingTransport::kMessages); }
 
 TEST_F(Mpi, RingAttentionGivesTheSameBitsInSharedMemory) { check_ring_attention(world(), RingTransport::kShared); }
