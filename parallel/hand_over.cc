@@ -84,8 +84,7 @@ void HandOver::find_shared_memory(Ranks& ranks, std::int64_t rows_max) {
 }
 
 Rows<float> HandOver::rows_of(std::size_t slot, std::int64_t rows) {
-  if (own_ != nullptr) {
-    check(rows <= rows_max_, "a wave has more rows than its slot");
+  if (own_ != nullptr && rows <= rows_max_) {
     return {reinterpret_cast<float*>(own_ + slot * slot_bytes(rows_max_, columns_)), rows, columns_};
   }
   const std::size_t lines = slot_bytes(rows, columns_) / sizeof(Line);
@@ -114,7 +113,7 @@ void HandOver::expect(std::size_t slot, std::int64_t rows) {
   }
   slots_[slot].expected = rows;
   receives_.clear();
-  if (previous_shares_) {
+  if (previous_shares_ && rows <= rows_max_) {
     receives_.push_back({pipe_.rank() - 1, std::as_writable_bytes(std::span(&slots_[slot].seen, 1))});
   } else {
     vacate(slot);
@@ -131,7 +130,7 @@ Rows<float> HandOver::begin(std::int64_t rows, std::int64_t next_rows) {
   expect((turn_ + 1) % kSlots, next_rows);
   check(!slots_[slot].arriving || slots_[slot].expected == rows, "a wave has the rows that were expected");
   wait(slots_[slot].arriving);
-  if (previous_shares_ && rows > 0) {
+  if (previous_shares_ && rows > 0 && rows <= rows_max_) {
     check_eq(slots_[slot].seen, turn_, "a wave in shared memory is the one that is waited for");
     std::memcpy(current_.data, previous_ + slot * slot_bytes(rows_max_, columns_), bytes_of(current_).size());
     slots_[slot].thanked = turn_;
@@ -158,7 +157,7 @@ void HandOver::end(bool last) {
     const int next = pipe_.rank() + 1;
     sends_.clear();
     receives_.clear();
-    if (next_shares_) {
+    if (next_shares_ && current_.rows <= rows_max_) {
       slot.there = turn_;
       sends_.push_back({next, std::as_bytes(std::span(&slot.there, 1))});
       receives_.push_back({next, std::as_writable_bytes(std::span(&slot.taken, 1))});

@@ -19,8 +19,8 @@ namespace zoetrope {
 
 class HandOver {
  public:
-  // Waves of at most `rows_max` rows of `columns` floats each lie in shared memory where the neighbour sees it; 0: all
-  // travel as messages. Collective over the world. `ranks` outlives this.
+  // Waves of at most `rows_max` rows of `columns` floats each lie in shared memory where the neighbour sees it; larger
+  // ones travel as messages. Collective over the world. `ranks` outlives this.
   HandOver(Ranks& ranks, std::int64_t columns, std::int64_t rows_max);
 
   // The rows of the wave that begins: on the first stage room for them, on the others what the stage before has made of

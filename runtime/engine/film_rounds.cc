@@ -133,7 +133,7 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
   const std::int64_t first = film.unit(unit.unit).first_token;
   const int member = place_of(ranks_.layout, rank).member;
   std::vector<Range> runs;
-  for (std::int64_t token = 0; token < tokens_of(unit); ++token) {
+  for (std::int64_t token = 0; token < tokens_of(unit) && columns_for(rank).count() > 0; ++token) {
     if (film.span.computes(first + token) != member) {
       continue;
     }
@@ -145,12 +145,26 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
   return runs;
 }
 
+// The values of the runs that `rank` needs, one after the other.
+std::vector<float> FilmRounds::gathered(const std::vector<float>& unit, const std::vector<Range>& runs, int rank) const {
+  const Range wanted = columns_for(rank);
+  std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(tokens_in(runs) * wanted.count()));
+  for (const Range& run : runs) {
+    for (std::int64_t token = run.first; token < run.end; ++token) {
+      const float* row = unit.data() + token * model_.feature_columns();
+      values.insert(values.end(), row + wanted.first, row + wanted.end);
+    }
+  }
+  return values;
+}
+
 // Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
 void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
   const bool as_bf16 = compute_.rounds();
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
-  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t columns = columns_for(own).count();
   const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * (as_bf16 ? sizeof(Bf16) : sizeof(float)); };
   std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
   for (std::size_t i = 0; i < units.size(); ++i) {
@@ -160,11 +174,10 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
         continue;
       }
       auto& out = outgoing[static_cast<std::size_t>(rank)];
-      for (const Range& run : runs_for(unit, rank)) {
-        const std::int64_t values = run.count() * columns;
-        out.resize(out.size() + bytes_of(values));
-        to_wire(rows[i].data() + run.first * columns, values, as_bf16, out.data() + out.size() - bytes_of(values));
-      }
+      const std::vector<float> values = gathered(rows[i], runs_for(unit, rank), rank);
+      const auto count = static_cast<std::int64_t>(values.size());
+      out.resize(out.size() + bytes_of(count));
+      to_wire(values.data(), count, as_bf16, out.data() + out.size() - bytes_of(count));
     }
     if (unit.rank != own) {
       auto& in = incoming[static_cast<std::size_t>(unit.rank)];
@@ -196,19 +209,17 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
       kept.resize(static_cast<std::size_t>(values));
       from_wire(incoming[from].data() + taken[from], values, as_bf16, kept.data());
       taken[from] += bytes_of(values);
-    } else if (runs.front().count() == tokens_of(unit)) {
+    } else if (values == static_cast<std::int64_t>(rows[i].size())) {
       kept = std::move(rows[i]);
     } else {
-      for (const Range& run : runs) {
-        kept.insert(kept.end(), rows[i].begin() + run.first * columns, rows[i].begin() + run.end * columns);
-      }
+      kept = gathered(rows[i], runs, own);
     }
   }
 }
 
 void FilmRounds::stage(const Chunk& chunk, std::int64_t first_row, StepInputs& inputs, std::vector<float>& visual) {
   Film& film = films_.at(chunk.id);
-  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t columns = model_.stage().feature_columns.count();
   const std::int64_t end = chunk.first_token + chunk.tokens;
   const int slot = film.span.slot_of(ranks_.place.member);
   for (auto at = film.features.begin(); at != film.features.end();) {

@@ -29,7 +29,7 @@ void check_hand_over(Ranks& ranks, bool shared) {
   EXPECT_EQ(pipe.shares_with_next(), shared && !ranks.last_stage());
   EXPECT_EQ(pipe.shares_with_previous(), shared && !ranks.first_stage());
   const std::vector<std::vector<std::int64_t>> steps{
-      {5}, {700, 1, 0, 699, 64}, {0, 0, 3}, {1, 1, 1, 1, 1, 1, 1, 1}, {0}, {300, 200}};
+      {5}, {700, 1, 0, 699, 64, 701, 1500, 20}, {0, 0, 3}, {1, 1, 1, 1, 1, 1, 1, 1}, {0}, {300, 200}};
   int wave = 0;
   for (const auto& step : steps) {
     for (std::size_t i = 0; i < step.size(); ++i, ++wave) {
