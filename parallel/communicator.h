@@ -1,5 +1,5 @@
-// What ranks say to each other. One virtual call, exchange(), carries everything; the collectives (collectives.h) are
-// written on it, so their order of additions is ours and the same over every backend.
+// What ranks say to each other. One virtual call, exchange(), carries everything (post() is its first half); the
+// collectives (collectives.h) are written on it, so their order of additions is ours and the same over every backend.
 // Every exchange has a deadline and watches the abort flag of its group: it returns or throws Error(kCluster) that
 // names the ranks it waited for, the operation and the seconds; it never hangs.
 #pragma once
@@ -31,6 +31,17 @@ struct Traffic {
   std::uint64_t bytes = 0;
 };
 
+// An exchange that was begun. It does not outlive its communicator.
+class PostedExchange {
+ public:
+  // One that nobody waited for takes its parts back: after a failure, when the memory of the parts is about to go.
+  virtual ~PostedExchange() = default;
+  // Moves what can be moved now; true when all parts are done. Messages of some transports stand still between calls.
+  virtual bool test() = 0;
+  // Returns when all parts are done, fails as exchange() does; the deadline counts from this call. Once.
+  virtual void wait() = 0;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -42,6 +53,12 @@ class Communicator {
   // that fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
   virtual void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
                         std::string_view what) = 0;
+
+  // exchange() in two halves. Returns at once; the memory of the parts, and `what`, stay as they are until wait() has
+  // returned. Exchanges of one communicator pair up in the order in which they are begun, posted or not; an exchange()
+  // between post() and wait() may fill parts of the posted one.
+  virtual std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                               std::string_view what) = 0;
 
   // Ranks with the same color form a group, ordered by key. Collective over this communicator.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;

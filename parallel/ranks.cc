@@ -5,20 +5,31 @@
 #include <thread>
 #include <vector>
 
+#include "monitoring/check.h"
 #include "parallel/backend/host_name.h"
 #include "parallel/backend/self.h"
 #include "parallel/backend/threads.h"
 
 namespace zoetrope {
 
+void divide_world(Ranks& ranks, std::unique_ptr<Communicator> host_ranks) {
+  const int rank = ranks.world->rank();
+  const Place place = place_of(ranks.layout, rank);
+  check_eq(ranks.world->size(), ranks.layout.ranks(), "a layout has the ranks of its world");
+  ranks.place = place;
+  ranks.stage = ranks.world->split(place.stage, rank);
+  ranks.tp = ranks.stage->split(place.member, place.tp_index);
+  ranks.ring = ranks.stage->split(place.tp_index, place.member);
+  ranks.pipe = ranks.world->split(ranks.stage->rank(), place.stage);
+  ranks.stage_host = memory_of_host(host_ranks->split(place.stage, rank));
+  ranks.host = memory_of_host(std::move(host_ranks));
+  ranks.host_name = host_name();
+}
+
 Ranks self_ranks() {
   Ranks ranks;
-  ranks.place = place_of(ranks.layout, 0);
   ranks.world = self_communicator();
-  ranks.tp = ranks.world->split(0, 0);
-  ranks.ring = ranks.world->split(0, 0);
-  ranks.host = private_memory();
-  ranks.host_name = host_name();
+  divide_world(ranks, ranks.world->split(0, 0));
   return ranks;
 }
 
@@ -29,14 +40,10 @@ void run_ranks(const Layout& layout, const std::function<void(Ranks&)>& body) {
   const auto run = [&](int rank) {
     Ranks ranks;
     ranks.layout = layout;
-    ranks.place = place_of(layout, rank);
     ranks.world = std::move(communicators[static_cast<std::size_t>(rank)]);
-    ranks.host_name = host_name();
     std::string why = "an error of an unknown kind";
     try {
-      ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
-      ranks.ring = ranks.world->split(ranks.place.tp_index, ranks.place.member);
-      ranks.host = memory_of_host(ranks.world->split(0, rank));
+      divide_world(ranks, ranks.world->split(0, rank));
       body(ranks);
       return;
     } catch (const std::exception& error) {

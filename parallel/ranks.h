@@ -16,13 +16,22 @@ struct Ranks {
   Layout layout;
   Place place;
   std::unique_ptr<Communicator> world;  // all ranks
-  std::unique_ptr<Communicator> tp;     // the ranks of this member
-  std::unique_ptr<Communicator> ring;   // the ranks of all members with this tp index; rank = member
+  std::unique_ptr<Communicator> stage;  // the ranks of this stage: what a layer needs; rank = member * tp + tp_index
+  std::unique_ptr<Communicator> tp;     // the ranks of this member in this stage
+  std::unique_ptr<Communicator> ring;   // the ranks of all members of this stage with this tp index; rank = member
+  std::unique_ptr<Communicator> pipe;   // the ranks of all stages with this member and tp index; rank = stage
   std::unique_ptr<HostMemory> host;
+  std::unique_ptr<HostMemory> stage_host;  // of the ranks of this stage on this host
   std::string host_name;
 
   bool leader() const { return place.rank == 0; }
+  bool first_stage() const { return place.stage == 0; }
+  bool last_stage() const { return place.stage == layout.pp - 1; }
 };
+
+// Fills what follows from `layout` and `world`: place, groups, memory of the host, whose ranks are `host_ranks`.
+// Collective over the world.
+void divide_world(Ranks& ranks, std::unique_ptr<Communicator> host_ranks);
 
 // One rank, no messages.
 Ranks self_ranks();

@@ -41,6 +41,26 @@ std::int64_t Planner::State::rows_with_room(const Span& span, std::int64_t first
   return least;
 }
 
+// Rows of a prefill for one step: all that is left, or as many as waves of its cost can take.
+std::int64_t Planner::State::rows_wanted(const Running& r) const {
+  const std::int64_t left = r.request.prompt_tokens - r.computed;
+  if (limits.waves_max == 1) {
+    return left;
+  }
+  const std::int64_t rows = limits.chunk_tokens_max * r.span.members;  // of a full wave
+  return std::min(left, rows_within(limits.wave_cost, r.computed, limits.waves_max * rows_cost(limits.wave_cost, r.computed, rows)));
+}
+
+void Planner::State::cut_chunks(StepPlan& plan) const {
+  if (limits.waves_max == 1) {
+    return;  // every chunk is in wave 0
+  }
+  const Pipeline pipeline{.stages = layout.pp, .waves_max = limits.waves_max, .rows_max = limits.chunk_tokens_max, .cost = limits.wave_cost};
+  plan.chunks = cut_in_waves(std::move(plan.chunks), pipeline, layout.ring, [this](RequestId id) -> const Span& {
+    return std::find_if(running.begin(), running.end(), [id](const Running& r) { return r.request.id == id; })->span;
+  });
+}
+
 void Planner::State::plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
   Chunk chunk;
   chunk.id = r.request.id;
@@ -86,6 +106,7 @@ Planner::Planner(Layout layout, SchedulerLimits limits) {
             (limits.span_members & (limits.span_members - 1)) == 0 && limits.span_pages > 0,
         "a span is a power of two of the ring's members");
   check(limits.stretch_tokens > 0 && limits.stretch_units > 0, "a stretch has room for a unit");
+  check(limits.waves_max >= 1 && (layout.pp > 1 || limits.waves_max == 1), "a step is cut in waves for stages");
   state_ = std::make_unique<State>(layout, limits);
 }
 
@@ -136,7 +157,7 @@ StepPlan Planner::plan() {
   plan.releases = std::exchange(s.releases, {});
   s.start_waiting(plan);
   s.admit(plan);
-  std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max);
+  std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max * s.limits.waves_max);
   for (Running& r : s.running) {
     if (r.decoding()) {
       const auto rows = static_cast<std::int64_t>(r.uncomputed.size());
@@ -149,13 +170,14 @@ StepPlan Planner::plan() {
     if (!r.started || r.decoding() || r.planned > 0) {
       continue;
     }
-    const std::int64_t rows = Planner::State::rows_with_room(r.span, r.computed, r.request.prompt_tokens - r.computed, room);
+    const std::int64_t rows = Planner::State::rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
     if (rows > 0) {
       Planner::State::spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }
   s.plan_ranks(plan);
+  s.cut_chunks(plan);
   return plan;
 }
 

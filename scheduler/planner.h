@@ -14,6 +14,7 @@
 #include "scheduler/page_pool.h"
 #include "scheduler/request.h"
 #include "scheduler/step_plan.h"
+#include "scheduler/waves.h"
 
 namespace zoetrope {
 
@@ -31,6 +32,9 @@ struct SchedulerLimits {
   std::int64_t stretch_units = 64;
   bool look_ahead = true;                   // the next stretch is decoded while this one is prefilled; changes no answer
   int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
+  // With stages, a step is cut in at most so many waves, each of chunk_tokens_max rows of a member on average.
+  int waves_max = 1;
+  WaveCost wave_cost = {};
 };
 
 // What came out of a step for one sequence.

@@ -118,6 +118,8 @@ struct Planner::State {
   static void spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room);
   static std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
                                      const std::vector<std::int64_t>& room);
+  std::int64_t rows_wanted(const Running& r) const;
+  void cut_chunks(StepPlan& plan) const;
   void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan);
   void remove(Running& r, FinishReason reason);
 };

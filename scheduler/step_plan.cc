@@ -63,8 +63,10 @@ Chunk get_chunk(WireReader& r) {
   chunk.new_pages = r.get_list<std::int32_t>();
   chunk.sampled = r.get_list<std::int64_t>();
   chunk.drawn_tokens = r.get_list<std::int32_t>();
-  if (chunk.first_token < 0 || chunk.tokens < 0) {
-    r.malformed(fmt::format("a chunk of {} tokens from {}", chunk.tokens, chunk.first_token), "no negative numbers");
+  chunk.wave = r.get<int>();
+  if (chunk.first_token < 0 || chunk.tokens < 0 || chunk.wave < 0) {
+    r.malformed(fmt::format("a chunk of {} tokens from {} in wave {}", chunk.tokens, chunk.first_token, chunk.wave),
+                "no negative numbers");
   }
   return chunk;
 }
@@ -93,6 +95,7 @@ std::vector<std::byte> encoded(const StepPlan& plan) {
     w.put_list(chunk.new_pages);
     w.put_list(chunk.sampled);
     w.put_list(chunk.drawn_tokens);
+    w.put(chunk.wave);
   });
   w.put_list(plan.truncations, [&](const Truncation& truncation) {
     w.put(truncation.id);
@@ -113,7 +116,7 @@ StepPlan decoded(std::span<const std::byte> bytes) {
   plan.starts = r.get_list(40, [&] { return get_start(r); });
   plan.ahead = get_units(r);
   plan.encode = get_units(r);
-  plan.chunks = r.get_list(48, [&] { return get_chunk(r); });
+  plan.chunks = r.get_list(52, [&] { return get_chunk(r); });
   plan.truncations = r.get_list(16, [&] {
     Truncation truncation;
     truncation.id = r.get<RequestId>();

@@ -39,6 +39,7 @@ struct Chunk {
   std::vector<std::int32_t> new_pages;
   std::vector<std::int64_t> sampled;       // indices of tokens whose next token is drawn; usually the last or none
   std::vector<std::int32_t> drawn_tokens;  // the tokens to compute when they are not part of the prompt (decoding), else empty
+  int wave = 0;                            // of the step; chunks lie in ascending order of waves
   bool operator==(const Chunk&) const = default;
 };
 

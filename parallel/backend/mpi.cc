@@ -57,9 +57,9 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew after
-// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves
-// about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
+// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew
+// after each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll
+// moves about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
 class Patience {
  public:
   void progressed(std::size_t bytes_pending) {
@@ -111,17 +111,15 @@ class MpiCommunicator : public Communicator {
 
   void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
                 std::string_view what) override {
-    check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
-    endpoint_->board->throw_if_stopped();
-    copy_own_parts(rank(), sends, receives, what);
-    try {
-      start(sends, receives);
-      finish(what);
-    } catch (const std::exception& error) {
-      give_back();
-      abort(error.what());
-      throw;
-    }
+    own_.begin(sends, receives, what);
+    own_.wait();
+  }
+
+  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                       std::string_view what) override {
+    auto exchange = std::make_unique<Exchange>(*this);
+    exchange->begin(sends, receives, what);
+    return exchange;
   }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
@@ -142,42 +140,105 @@ class MpiCommunicator : public Communicator {
     std::size_t bytes = 0;
   };
 
+  // The requests of one exchange, from its beginning to its end; used again when it has ended.
+  class Exchange : public PostedExchange {
+   public:
+    explicit Exchange(MpiCommunicator& comm) : comm_(comm) {}
+    Exchange(const Exchange&) = delete;
+    Exchange& operator=(const Exchange&) = delete;
+    ~Exchange() override { give_back(); }
+
+    void begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what);
+    bool test() override;
+    void wait() override;
+
+   private:
+    bool poll();
+    void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
+    void start_one(const Message& part, std::byte* data);
+    void finish();
+    void completed(int count, int error);
+    void give_back() noexcept;
+    void fail(const std::exception& error) noexcept;
+    std::vector<int> missing() const;
+
+    MpiCommunicator& comm_;
+    std::string_view what_;
+    std::vector<MPI_Request> requests_;
+    std::vector<Message> messages_;  // one per request
+    std::vector<int> done_;
+    std::vector<MPI_Status> statuses_;
+    std::size_t bytes_pending_ = 0;
+  };
+
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
   }
-  void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
-  void start_one(const Message& part, std::byte* data);
-  void finish(std::string_view what);
-  void completed(std::string_view what, int count, int error);
-  void give_back() noexcept;
-  std::vector<int> missing() const;
 
   std::shared_ptr<MpiEndpoint> endpoint_;
   Group group_;
   Traffic traffic_;
-  // Of the exchange under way.
-  std::vector<MPI_Request> requests_;
-  std::vector<Message> messages_;  // one per request
-  std::vector<int> done_;
-  std::vector<MPI_Status> statuses_;
-  std::size_t bytes_pending_ = 0;
+  Exchange own_{*this};  // of exchange()
 };
 
-void MpiCommunicator::start_one(const Message& part, std::byte* data) {
+void MpiCommunicator::Exchange::begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                      std::string_view what) {
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
+  check(std::this_thread::get_id() == endpoint.thread, "one thread of a rank calls MPI");
+  what_ = what;
+  endpoint.board->throw_if_stopped();
+  copy_own_parts(comm_.rank(), sends, receives, what);
+  try {
+    start(sends, receives);
+  } catch (const std::exception& error) {
+    fail(error);
+    throw;
+  }
+}
+
+bool MpiCommunicator::Exchange::test() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  try {
+    comm_.endpoint_->board->throw_if_stopped();
+    while (poll()) {
+    }
+    return requests_.empty();
+  } catch (const std::exception& error) {
+    fail(error);
+    throw;
+  }
+}
+
+void MpiCommunicator::Exchange::wait() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  try {
+    finish();
+  } catch (const std::exception& error) {
+    fail(error);
+    throw;
+  }
+}
+
+void MpiCommunicator::Exchange::fail(const std::exception& error) noexcept {
+  give_back();
+  comm_.abort(error.what());
+}
+
+void MpiCommunicator::Exchange::start_one(const Message& part, std::byte* data) {
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
+  const int tag = comm_.group_.number;
   for (std::size_t at = 0; at < part.bytes;) {
     const std::size_t bytes = std::min(part.bytes - at, message_bytes_max);
     MPI_Request request = MPI_REQUEST_NULL;
     if (part.receive) {
-      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
-                        &request),
+      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, tag, endpoint.comm, &request),
               "MPI_Irecv");
     } else {
-      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
-                        &request),
+      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, tag, endpoint.comm, &request),
               "MPI_Isend");
-      traffic_.messages += 1;
-      traffic_.bytes += bytes;
+      comm_.traffic_.messages += 1;
+      comm_.traffic_.bytes += bytes;
     }
     requests_.push_back(request);
     messages_.push_back({part.member, part.receive, bytes});
@@ -187,26 +248,26 @@ void MpiCommunicator::start_one(const Message& part, std::byte* data) {
 }
 
 // Receives first: a message that finds its place is copied once less.
-void MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
+void MpiCommunicator::Exchange::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
   requests_.clear();
   messages_.clear();
   bytes_pending_ = 0;
   for (const ReceivePart& part : receives) {
-    if (part.peer != rank()) {
-      start_one({member(part.peer), true, part.bytes.size()}, part.bytes.data());
+    if (part.peer != comm_.rank()) {
+      start_one({comm_.member(part.peer), true, part.bytes.size()}, part.bytes.data());
     }
   }
   for (const SendPart& part : sends) {
-    if (part.peer != rank()) {
+    if (part.peer != comm_.rank()) {
       // MPI reads through a pointer to mutable bytes in its old bindings only.
-      start_one({member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
+      start_one({comm_.member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
     }
   }
   done_.resize(requests_.size());
   statuses_.resize(requests_.size());
 }
 
-std::vector<int> MpiCommunicator::missing() const {
+std::vector<int> MpiCommunicator::Exchange::missing() const {
   std::vector<int> ranks;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL) {
@@ -219,19 +280,20 @@ std::vector<int> MpiCommunicator::missing() const {
 }
 
 // Books `count` messages of done_; `error` is what MPI_Testsome said.
-void MpiCommunicator::completed(std::string_view what, int count, int error) {
+void MpiCommunicator::Exchange::completed(int count, int error) {
+  const int self = comm_.endpoint_->rank;
   for (int i = 0; i < count; ++i) {
     const auto at = static_cast<std::size_t>(i);
     const Message& message = messages_[static_cast<std::size_t>(done_[at])];
     bytes_pending_ -= message.bytes;
     if (error == MPI_ERR_IN_STATUS && statuses_[at].MPI_ERROR != MPI_SUCCESS) {
-      checked(statuses_[at].MPI_ERROR, fmt::format("'{}' {} rank {} at rank {}", what, message.receive ? "from" : "to",
-                                                   message.member, endpoint_->rank));
+      checked(statuses_[at].MPI_ERROR,
+              fmt::format("'{}' {} rank {} at rank {}", what_, message.receive ? "from" : "to", message.member, self));
     }
     int received = 0;
     if (message.receive && (MPI_Get_count(&statuses_[at], MPI_BYTE, &received) != MPI_SUCCESS ||
                             static_cast<std::size_t>(received) != message.bytes)) {
-      refuse_length(what, message.member, endpoint_->rank, static_cast<std::size_t>(received), message.bytes);
+      refuse_length(what_, message.member, self, static_cast<std::size_t>(received), message.bytes);
     }
   }
   if (error != MPI_ERR_IN_STATUS) {
@@ -239,44 +301,60 @@ void MpiCommunicator::completed(std::string_view what, int count, int error) {
   }
 }
 
-void MpiCommunicator::finish(std::string_view what) {
-  JobBoard& board = *endpoint_->board;
-  const auto until = Clock::now() + endpoint_->deadline;
+// True when something was done; nothing is left when requests_ is empty.
+bool MpiCommunicator::Exchange::poll() {
+  if (requests_.empty()) {
+    return false;
+  }
+  int count = 0;
+  const int error =
+      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  if (count == MPI_UNDEFINED) {
+    requests_.clear();
+    return false;
+  }
+  if (count > 0 || error != MPI_SUCCESS) {
+    completed(count, error);
+    return true;
+  }
+  return false;
+}
+
+void MpiCommunicator::Exchange::finish() {
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
+  JobBoard& board = *endpoint.board;
+  const auto until = Clock::now() + endpoint.deadline;
   Patience patience;
   patience.progressed(bytes_pending_);
   bool waits = false;  // as the board says
   while (!requests_.empty()) {
-    int count = 0;
-    const int error =
-        MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
-    if (count == MPI_UNDEFINED) {  // nothing is left
-      break;
-    }
-    if (count > 0 || error != MPI_SUCCESS) {
-      completed(what, count, error);
+    if (poll()) {
       patience.progressed(bytes_pending_);
       continue;
     }
+    if (requests_.empty()) {
+      break;
+    }
     board.throw_if_stopped();
     if (!waits) {
-      board.set_waits_for(endpoint_->rank, missing().front());
+      board.set_waits_for(endpoint.rank, missing().front());
       waits = true;
     }
     if (Clock::now() >= until) {
       const auto ranks = missing();
-      board.set_waits_for(endpoint_->rank, ranks.front());
-      give_up(board, endpoint_->rank, what, endpoint_->deadline, ranks);
+      board.set_waits_for(endpoint.rank, ranks.front());
+      give_up(board, endpoint.rank, what_, endpoint.deadline, ranks);
     }
     patience.pause();
   }
   if (waits) {
-    board.set_waits_for(endpoint_->rank, -1);
+    board.set_waits_for(endpoint.rank, -1);
   }
 }
 
 // After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left
 // alone; no MPI call but the abort follows.
-void MpiCommunicator::give_back() noexcept {
+void MpiCommunicator::Exchange::give_back() noexcept {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {
       MPI_Cancel(&requests_[i]);
@@ -434,21 +512,17 @@ int MpiJob::local_ranks() const { return state_->host.size(); }
 int MpiJob::ranks_sharing_cores() const { return state_->ranks_sharing_cores; }
 
 Ranks MpiJob::ranks(const Layout& layout) {
-  if (layout.ring < 1 || layout.tp < 1 || layout.ranks() != size()) {
-    refuse(Radius::kStartup,
-           {"layout " + described(layout),
-            fmt::format("{} x {} = {} ranks", layout.ring, layout.tp, std::int64_t{layout.ring} * layout.tp),
-            fmt::format("{}, the ranks of this job", size()),
-            "start as many ranks as the layout has (mpirun -n), or change --ring or --tp"});
+  const std::int64_t wanted = std::int64_t{layout.pp} * layout.ring * layout.tp;
+  if (layout.pp < 1 || layout.ring < 1 || layout.tp < 1 || wanted != size()) {
+    refuse(Radius::kStartup, {"layout " + described(layout),
+                              fmt::format("{} x {} x {} = {} ranks", layout.pp, layout.ring, layout.tp, wanted),
+                              fmt::format("{}, the ranks of this job", size()),
+                              "start as many ranks as the layout has (mpirun -n), or change --pp, --ring or --tp"});
   }
   Ranks ranks;
   ranks.layout = layout;
-  ranks.place = place_of(layout, rank());
   ranks.world = state_->world->split(0, rank());
-  ranks.tp = ranks.world->split(ranks.place.member, ranks.place.tp_index);
-  ranks.ring = ranks.world->split(ranks.place.tp_index, ranks.place.member);
-  ranks.host = memory_of_host(state_->host_communicator());
-  ranks.host_name = host_name();
+  divide_world(ranks, state_->host_communicator());
   return ranks;
 }
 

@@ -15,6 +15,11 @@ struct SelfJob {
   JobBoard board{memory, 1};
 };
 
+struct DoneExchange : PostedExchange {
+  bool test() override { return true; }
+  void wait() override {}
+};
+
 class SelfCommunicator : public Communicator {
  public:
   explicit SelfCommunicator(std::shared_ptr<SelfJob> job) : job_(std::move(job)) {}
@@ -29,6 +34,12 @@ class SelfCommunicator : public Communicator {
               std::all_of(receives.begin(), receives.end(), [](const ReceivePart& part) { return part.peer == 0; }),
           "a rank alone has no peers");
     copy_own_parts(0, sends, receives, what);
+  }
+
+  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                       std::string_view what) override {
+    exchange(sends, receives, what);
+    return std::make_unique<DoneExchange>();
   }
 
   std::unique_ptr<Communicator> split(int, int) override { return std::make_unique<SelfCommunicator>(job_); }

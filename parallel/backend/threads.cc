@@ -61,7 +61,19 @@ class ThreadCommunicator : public Communicator {
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
 
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
+  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                std::string_view what) override {
+    Exchange exchange(*this, what);
+    exchange.begin(sends, receives);
+    exchange.wait();
+  }
+
+  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                       std::string_view what) override {
+    auto exchange = std::make_unique<Exchange>(*this, what);
+    exchange->begin(sends, receives);
+    return exchange;
+  }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<ThreadCommunicator>(endpoint_,
@@ -83,89 +95,124 @@ class ThreadCommunicator : public Communicator {
  private:
   using Lock = std::unique_lock<std::mutex>;
 
+  // One exchange from its beginning to its end or withdrawal.
+  class Exchange : public PostedExchange {
+   public:
+    Exchange(ThreadCommunicator& comm, std::string_view what) : comm_(comm), what_(what) {}
+    Exchange(const Exchange&) = delete;
+    Exchange& operator=(const Exchange&) = delete;
+    ~Exchange() override { withdraw(); }
+
+    void begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
+    bool test() override;
+    void wait() override;
+
+   private:
+    friend class ThreadCommunicator;
+    bool all_taken() const;
+    std::vector<int> missing() const;
+    void withdraw();
+
+    ThreadCommunicator& comm_;
+    std::string_view what_;
+    std::vector<Post> posts_;
+    std::vector<ReceivePart> outstanding_;  // receives not yet filled, in order
+  };
+
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
   }
-  void post(std::span<const SendPart> sends);
-  bool take_arrived(Lock& lock, std::span<const ReceivePart> receives, std::string_view what);
-  bool all_taken() const;
-  std::vector<int> missing(std::span<const ReceivePart> receives) const;
-  void withdraw(Lock& lock);
+  bool take_arrived(Lock& lock);
+  bool take(Lock& lock, const ReceivePart& part, std::string_view what);
 
   std::shared_ptr<ThreadEndpoint> endpoint_;
   ThreadJob& job_;
   Group group_;
   Traffic traffic_;
-  std::vector<Post> posts_;               // of the exchange under way
-  std::vector<std::size_t> outstanding_;  // indices of receives not yet filled, in order
-  std::vector<bool> late_;                // peers whose next message has not arrived, in one pass over outstanding_
+  std::vector<Exchange*> under_way_;  // in the order of their beginning
+  std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over all outstanding parts
 };
 
-void ThreadCommunicator::post(std::span<const SendPart> sends) {
-  posts_.clear();
+void ThreadCommunicator::Exchange::begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
+  comm_.job_.board.throw_if_stopped();
+  copy_own_parts(comm_.rank(), sends, receives, what_);
+  for (const ReceivePart& part : receives) {
+    if (part.peer != comm_.rank() && !part.bytes.empty()) {
+      outstanding_.push_back(part);
+    }
+  }
+  comm_.under_way_.push_back(this);
   posts_.reserve(sends.size());  // boxes hold pointers
+  const Lock lock(comm_.job_.mutex);
   for (const SendPart& send : sends) {
-    if (send.peer == rank() || send.bytes.empty()) {
+    if (send.peer == comm_.rank() || send.bytes.empty()) {
       continue;
     }
-    const int receiver = member(send.peer);
-    posts_.push_back({.group = group_.number, .receiver = receiver, .bytes = send.bytes});
-    job_.box(endpoint_->rank, receiver).push_back(&posts_.back());
-    job_.cv(receiver).notify_all();
-    traffic_.messages += 1;
-    traffic_.bytes += send.bytes.size();
+    const int receiver = comm_.member(send.peer);
+    posts_.push_back({.group = comm_.group_.number, .receiver = receiver, .bytes = send.bytes});
+    comm_.job_.box(comm_.endpoint_->rank, receiver).push_back(&posts_.back());
+    comm_.job_.cv(receiver).notify_all();
+    comm_.traffic_.messages += 1;
+    comm_.traffic_.bytes += send.bytes.size();
   }
 }
 
-// Fills every receive whose message is there; true when at least one was filled. Copies without the mutex: messages arrive
-// meanwhile, and a receive whose sender still owes an earlier one must not take them.
-bool ThreadCommunicator::take_arrived(Lock& lock, std::span<const ReceivePart> receives, std::string_view what) {
+// Fills every receive of this communicator whose message is there; true when at least one was filled.
+bool ThreadCommunicator::take_arrived(Lock& lock) {
   bool moved = false;
   late_.assign(static_cast<std::size_t>(size()), false);
-  for (std::size_t at = 0; at < outstanding_.size();) {
-    const ReceivePart& part = receives[outstanding_[at]];
-    if (late_[static_cast<std::size_t>(part.peer)]) {
-      ++at;
-      continue;
+  for (Exchange* const exchange : under_way_) {
+    for (std::size_t at = 0; at < exchange->outstanding_.size();) {
+      const ReceivePart part = exchange->outstanding_[at];
+      // A receive whose sender still owes an earlier one must not take a message that arrived in the middle of this
+      // pass.
+      if (late_[static_cast<std::size_t>(part.peer)] || !take(lock, part, exchange->what_)) {
+        late_[static_cast<std::size_t>(part.peer)] = true;
+        ++at;
+        continue;
+      }
+      exchange->outstanding_.erase(exchange->outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
+      moved = true;
     }
-    const int sender = member(part.peer);
-    auto& box = job_.box(sender, endpoint_->rank);
-    const auto found =
-        std::find_if(box.begin(), box.end(), [this](const Post* post) { return post->group == group_.number; });
-    if (found == box.end()) {
-      late_[static_cast<std::size_t>(part.peer)] = true;
-      ++at;
-      continue;
-    }
-    Post* const post = *found;
-    box.erase(found);
-    post->state = Post::State::kClaimed;
-    const std::size_t sent = post->bytes.size();
-    lock.unlock();
-    if (sent == part.bytes.size()) {
-      std::memcpy(part.bytes.data(), post->bytes.data(), sent);
-    }
-    lock.lock();
-    post->state = Post::State::kTaken;
-    job_.cv(sender).notify_all();
-    if (sent != part.bytes.size()) {
-      refuse_length(what, sender, endpoint_->rank, sent, part.bytes.size());
-    }
-    outstanding_.erase(outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
-    moved = true;
   }
   return moved;
 }
 
-bool ThreadCommunicator::all_taken() const {
+// The next message of the part's peer, when it is there. Copies without the mutex: messages arrive meanwhile.
+bool ThreadCommunicator::take(Lock& lock, const ReceivePart& part, std::string_view what) {
+  const int sender = member(part.peer);
+  auto& box = job_.box(sender, endpoint_->rank);
+  const auto found =
+      std::find_if(box.begin(), box.end(), [this](const Post* post) { return post->group == group_.number; });
+  if (found == box.end()) {
+    return false;
+  }
+  Post* const post = *found;
+  box.erase(found);
+  post->state = Post::State::kClaimed;
+  const std::size_t sent = post->bytes.size();
+  lock.unlock();
+  if (sent == part.bytes.size()) {
+    std::memcpy(part.bytes.data(), post->bytes.data(), sent);
+  }
+  lock.lock();
+  post->state = Post::State::kTaken;
+  job_.cv(sender).notify_all();
+  if (sent != part.bytes.size()) {
+    refuse_length(what, sender, endpoint_->rank, sent, part.bytes.size());
+  }
+  return true;
+}
+
+bool ThreadCommunicator::Exchange::all_taken() const {
   return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
 }
 
-std::vector<int> ThreadCommunicator::missing(std::span<const ReceivePart> receives) const {
+std::vector<int> ThreadCommunicator::Exchange::missing() const {
   std::vector<int> ranks;
-  for (const std::size_t index : outstanding_) {
-    ranks.push_back(member(receives[index].peer));
+  for (const ReceivePart& part : outstanding_) {
+    ranks.push_back(comm_.member(part.peer));
   }
   for (const Post& post : posts_) {
     if (post.state != Post::State::kTaken) {
@@ -178,52 +225,55 @@ std::vector<int> ThreadCommunicator::missing(std::span<const ReceivePart> receiv
 }
 
 // Takes back what nobody has claimed and waits for the copies under way: the caller's memory is about to go.
-void ThreadCommunicator::withdraw(Lock& lock) {
+void ThreadCommunicator::Exchange::withdraw() {
+  std::erase(comm_.under_way_, this);
+  ThreadJob& job = comm_.job_;
+  Lock lock(job.mutex);
   for (Post& post : posts_) {
     if (post.state == Post::State::kWaiting) {
-      auto& box = job_.box(endpoint_->rank, post.receiver);
+      auto& box = job.box(comm_.endpoint_->rank, post.receiver);
       box.erase(std::find(box.begin(), box.end(), &post));
       post.state = Post::State::kTaken;
     }
   }
-  job_.cv(endpoint_->rank).wait(lock, [this] { return all_taken(); });
+  job.cv(comm_.endpoint_->rank).wait(lock, [this] { return all_taken(); });
+  posts_.clear();
 }
 
-void ThreadCommunicator::exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                  std::string_view what) {
-  job_.board.throw_if_stopped();
-  copy_own_parts(rank(), sends, receives, what);
-  outstanding_.clear();
-  for (std::size_t i = 0; i < receives.size(); ++i) {
-    if (receives[i].peer != rank() && !receives[i].bytes.empty()) {
-      outstanding_.push_back(i);
-    }
+bool ThreadCommunicator::Exchange::test() {
+  comm_.job_.board.throw_if_stopped();
+  Lock lock(comm_.job_.mutex);
+  while (comm_.take_arrived(lock)) {
   }
-  const auto until = std::chrono::steady_clock::now() + endpoint_->deadline;
-  const int self = endpoint_->rank;
-  Lock lock(job_.mutex);
-  post(sends);
+  return outstanding_.empty() && all_taken();
+}
+
+void ThreadCommunicator::Exchange::wait() {
+  ThreadJob& job = comm_.job_;
+  const int self = comm_.endpoint_->rank;
+  const auto deadline = comm_.endpoint_->deadline;
+  const auto until = std::chrono::steady_clock::now() + deadline;
   try {
+    Lock lock(job.mutex);
     for (;;) {
-      const bool moved = take_arrived(lock, receives, what);
+      const bool moved = comm_.take_arrived(lock);
       if (outstanding_.empty() && all_taken()) {
         break;
       }
-      job_.board.throw_if_stopped();
+      job.board.throw_if_stopped();
       if (moved) {
         continue;
       }
-      job_.board.set_waits_for(self, missing(receives).front());
+      job.board.set_waits_for(self, missing().front());
       if (std::chrono::steady_clock::now() >= until) {
-        give_up(job_.board, self, what, endpoint_->deadline, missing(receives));
+        give_up(job.board, self, what_, deadline, missing());
       }
-      job_.cv(self).wait_until(lock, until);
+      job.cv(self).wait_until(lock, until);
     }
-    job_.board.set_waits_for(self, -1);
+    job.board.set_waits_for(self, -1);
   } catch (const std::exception& error) {
-    withdraw(lock);
-    lock.unlock();
-    abort(error.what());
+    withdraw();
+    comm_.abort(error.what());
     throw;
   }
 }

@@ -68,6 +68,7 @@ std::string layouts(const Inspection& inspection) {
   for (const auto& [tp, reason] : inspection.tp_refused) {
     out += fmt::format("  not {:<3}     {}\n", tp, reason);
   }
+  out += fmt::format("legal pp      1 to {}\n", inspection.config->text.layers);
   return out;
 }
 
@@ -122,6 +123,7 @@ json::Object layouts_json(const Inspection& inspection) {
   }
   return {{"tp", json::Array(inspection.tp.begin(), inspection.tp.end())},
           {"tp_refused", std::move(refused)},
+          {"pp_max", inspection.config->text.layers},
           {"sliced", std::move(sliced)}};
 }
 

@@ -100,6 +100,21 @@ void check_tp(const ModelConfig& config, int tp) {
   }
 }
 
+std::optional<Complaint> pp_refusal(const ModelConfig& config, int pp) {
+  const int layers = config.text.layers;
+  if (pp >= 1 && pp <= layers) {
+    return std::nullopt;
+  }
+  return Complaint{fmt::format("a pipeline of {} stages", pp), fmt::format("{} layers for {} stages", layers, pp),
+                   "at least one layer for each of at least one stage", fmt::format("choose --pp 1 to --pp {}", layers)};
+}
+
+void check_pp(const ModelConfig& config, int pp) {
+  if (const auto complaint = pp_refusal(config, pp)) {
+    refuse(Radius::kStartup, *complaint);
+  }
+}
+
 std::vector<int> legal_tp(const ModelConfig& config) {
   std::vector<int> sizes;
   for (int tp = 1; tp <= kTpMax; ++tp) {

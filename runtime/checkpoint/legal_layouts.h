@@ -1,4 +1,4 @@
-// Which tensor-parallel sizes a model allows (docs/one-answer.md, rules 2 and 6): pure arithmetic on the configuration.
+// Which tensor-parallel sizes and pipelines a model allows (docs/one-answer.md, rules 2 and 6): pure arithmetic on the configuration.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,10 @@ std::vector<SlicedMatrix> sliced_matrices(const ModelConfig& config);
 std::optional<Complaint> tp_refusal(const ModelConfig& config, int tp);
 // Error(kStartup) with tp_refusal.
 void check_tp(const ModelConfig& config, int tp);
+// Why the layers cannot be cut in `pp` stages; nothing when they can.
+std::optional<Complaint> pp_refusal(const ModelConfig& config, int pp);
+// Error(kStartup) with pp_refusal.
+void check_pp(const ModelConfig& config, int pp);
 // 1..kTpMax without a refusal.
 std::vector<int> legal_tp(const ModelConfig& config);
 

@@ -23,7 +23,9 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary; default 1")->check(CLI::Range(1, 1024));
-  app->add_option("--ring", run.ring, "ring members among which sequences are dealt (left out: ranks / tp)")->check(CLI::Range(1, 65536));
+  app->add_option("--ring", run.ring, "ring members among which sequences are dealt (left out: ranks / pp / tp)")->check(CLI::Range(1, 65536));
+  app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(CLI::Range(1, 1024));
+  app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(CLI::Range(1, 1024));
   app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
       ->transform(CLI::AsSizeValue(false));
   app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(CLI::PositiveNumber);
@@ -147,8 +149,8 @@ Arguments parse_arguments(int argc, char** argv) {
   inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
 
   CLI::App* bench = app.add_subcommand("bench", "measure the kernels, or a model");
-  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels; left out: the model of --model")
-      ->check(CLI::IsMember({"kernels"}));
+  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels, 'pipeline' for idle stages (with --pp); left out: the model of --model")
+      ->check(CLI::IsMember({"kernels", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
   bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode; default 512")->check(CLI::Range(1, 1 << 24));

@@ -21,7 +21,9 @@ struct RunArguments {
   std::string body;                   // empty: the best of this CPU
   int threads = 0;                    // per rank; 0: the cores this rank may use
   int tp = 1;
-  int ring = 0;                       // 0: ranks / tp
+  int ring = 0;                       // 0: ranks / (pp x tp)
+  int pp = 1;
+  int waves = 0;                      // 0: chosen
   std::int64_t kv_bytes = 0;          // per rank; 0: chosen
   std::int64_t context_tokens = 0;    // 0: the model's
   std::int64_t chunk_tokens = 1024;

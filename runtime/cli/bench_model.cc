@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <random>
 
 #include "kernels/body.h"
-#include "kernels/sample.h"
 #include "monitoring/error.h"
 #include "parallel/collectives.h"
+#include "runtime/cli/bench_streams.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/launch.h"
 #include "runtime/cli/terminal.h"
@@ -27,67 +26,6 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Streams of this member with `depth` tokens of context already there. The context is zero-filled pages that were really
-// written: attention reads every byte of them, and its time does not depend on the values.
-class Streams {
- public:
-  Streams(Model& model, int streams, std::int64_t depth, std::int64_t tokens)
-      : model_(model),
-        pages_each_(static_cast<std::int32_t>(div_ceil<std::int64_t>(depth + tokens, kPageTokens))),
-        cache_(model.kv_layout(), model.layers(), std::max(1, streams * pages_each_)),
-        streams_(streams) {
-    for (std::int32_t page = 0; page < streams_ * pages_each_; ++page) {
-      cache_.open_page(page);
-    }
-    logits_.resize(static_cast<std::size_t>(std::max(1, streams)) * static_cast<std::size_t>(vocabulary()));
-  }
-
-  // `rows` tokens of every stream after `depth` tokens; logits of the last row of each.
-  void step(std::int64_t depth, std::int64_t rows, const Compute& compute, bool draw) {
-    StepInputs inputs;
-    for (int stream = 0; stream < streams_; ++stream) {
-      SequenceRows sequence{static_cast<std::int64_t>(inputs.tokens.size()), rows, {}};
-      for (std::int64_t index = depth; index < depth + rows; ++index) {
-        const auto position = static_cast<std::int32_t>(index);
-        inputs.tokens.push_back(static_cast<std::int32_t>(random_() % static_cast<std::uint64_t>(vocabulary())));
-        inputs.positions.push_back({position, position, position});
-        inputs.indices.push_back(index);
-        inputs.slots.push_back({page(stream, index), static_cast<int>(index % kPageTokens)});
-      }
-      for (std::int64_t first = 0; first < depth + rows; first += kPageTokens) {
-        sequence.pages.push_back({page(stream, first), first, static_cast<int>(first / kPageTokens % kPageClasses),
-                                  static_cast<int>(std::min<std::int64_t>(kPageTokens, depth + rows - first))});
-      }
-      inputs.logit_rows.push_back(static_cast<std::int64_t>(inputs.tokens.size()) - 1);
-      inputs.sequences.push_back(std::move(sequence));
-    }
-    model_.forward(inputs, cache_, {logits_.data(), streams_, vocabulary()});
-    for (int stream = 0; draw && stream < streams_; ++stream) {
-      SamplingSettings greedy;
-      greedy.temperature = 0;
-      sample(compute, std::span(logits_).subspan(static_cast<std::size_t>(stream * vocabulary()), static_cast<std::size_t>(vocabulary())), {}, {},
-             depth, greedy);
-    }
-  }
-
- private:
-  std::int64_t vocabulary() const { return model_.config().text.vocabulary; }
-  std::int32_t page(int stream, std::int64_t index) const {
-    return stream * pages_each_ + static_cast<std::int32_t>(index / kPageTokens);
-  }
-
-  Model& model_;
-  std::int32_t pages_each_;
-  KvCache cache_;
-  int streams_;
-  std::vector<float> logits_;
-  std::mt19937_64 random_{1};
-};
-
 struct Measured {
   std::vector<double> wall, cpu;
 };
@@ -96,18 +34,19 @@ Measured measure(Model& model, Ranks& ranks, const Compute& compute, const RunAr
   const bool prefill = bench.test == "pp";
   const int all = bench.test == "batch" ? bench.streams : 1;
   const int own = static_cast<int>(dealt(all, ranks.place.member, ranks.layout.ring).count());
-  Streams streams(model, own, bench.depth, bench.tokens);
+  Streams streams(model, own, bench.depth + bench.tokens);
   Measured measured;
   for (int rep = 0; rep < bench.reps + 1; ++rep) {
     barrier(*ranks.world, "benchmark repetition");
     const double wall = wall_seconds(), cpu = cpu_seconds();
     if (prefill) {
       for (std::int64_t at = 0; at < bench.tokens; at += run.chunk_tokens) {
-        streams.step(bench.depth + at, std::min(run.chunk_tokens, bench.tokens - at), compute, false);
+        streams.step(bench.depth + at, std::min(run.chunk_tokens, bench.tokens - at));
       }
     } else {
       for (std::int64_t token = 0; token < bench.tokens; ++token) {
-        streams.step(bench.depth + token, 1, compute, true);
+        streams.step(bench.depth + token, 1);
+        streams.draw(compute, bench.depth + token);
       }
     }
     if (rep > 0) {  // the first one warms up

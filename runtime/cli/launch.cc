@@ -18,12 +18,14 @@ namespace zoetrope {
 namespace {
 
 Layout layout_for(const RunArguments& run, int ranks) {
-  const int ring = run.ring > 0 ? run.ring : std::max(1, ranks / run.tp);
-  if (ring * run.tp != ranks) {
-    refuse(Radius::kStartup, {"layout", fmt::format("--ring {} x --tp {} = {} ranks, but {} were launched", ring, run.tp, ring * run.tp, ranks),
-                              "ring x tp equal to the number of ranks", fmt::format("start {} ranks (mpirun -n {}) or change --ring and --tp", ring * run.tp, ring * run.tp)});
+  const std::int64_t ring = run.ring > 0 ? run.ring : std::max(1, ranks / run.tp / run.pp);
+  if (const std::int64_t wanted = run.pp * ring * run.tp; wanted != ranks) {
+    const std::string stages = run.pp > 1 ? fmt::format("--pp {} x ", run.pp) : "";
+    refuse(Radius::kStartup, {"layout", fmt::format("{}--ring {} x --tp {} = {} ranks, but {} were launched", stages, ring, run.tp, wanted, ranks),
+                              fmt::format("{}ring x tp equal to the number of ranks", run.pp > 1 ? "pp x " : ""),
+                              fmt::format("start {} ranks (mpirun -n {}) or change {}--ring and --tp", wanted, wanted, run.pp > 1 ? "--pp, " : "")});
   }
-  return {.ring = ring, .tp = run.tp};
+  return {.ring = static_cast<int>(ring), .tp = run.tp, .pp = run.pp};
 }
 
 // One line for the whole job. Most failures are those of all ranks, at about the same time: the others leave rank 0 a moment
@@ -103,6 +105,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.sequences_max = run.sequences;
   settings.prefix_cache = !run.no_prefix_cache;
   settings.span_members = run.span;
+  settings.waves_max = run.waves;
   settings.ring_transport = run.ring_transport;
   Progress loading("loading", "%", shown);
   return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });

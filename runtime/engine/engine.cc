@@ -20,6 +20,7 @@
 #include "runtime/engine/answer_builder.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
+#include "runtime/engine/wave_cost.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
@@ -132,6 +133,7 @@ struct Engine::State {
   }
 
   void agree();
+  void check_span() const;
   void load(const std::function<void(double)>& progress);
   void lead();
   void follow();
@@ -153,25 +155,32 @@ void Engine::State::agree() {
   }
 }
 
+void Engine::State::check_span() const {
+  const int ring = ranks.layout.ring;
+  if (const int span = settings.span_members; span > ring || (span & (span - 1)) != 0 || span > kPageClasses) {
+    refuse(Radius::kStartup, {"--span", fmt::format("{} over a ring of {}", span, ring),
+                              fmt::format("a power of two, at most {} and at most the {} members of the ring", kPageClasses, ring),
+                              "lower --span or start more ranks"});
+  }
+}
+
 void Engine::State::load(const std::function<void(double)>& progress) {
   ranks.world->set_deadline(kExchangeDeadline);
   ranks.tp->set_deadline(kExchangeDeadline);
   ranks.ring->set_deadline(kExchangeDeadline);
   agree();
+  check_span();
+  const std::int64_t chunk_tokens = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1);
   Model::Options options;
   options.compute = compute;
   options.progress = progress;
   options.ring_pass = settings.ring_pass;
+  options.shared_rows_max = chunk_tokens + chunk_tokens / 2;
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = settings.context_tokens_max > 0
                                    ? std::min(settings.context_tokens_max, config.text.positions_max)
                                    : config.text.positions_max;
-  const int ring = ranks.layout.ring;
-  if (const int span = settings.span_members; span > ring || (span & (span - 1)) != 0 || span > kPageClasses) {
-    refuse(Radius::kStartup, {"--span", fmt::format("{}", span), fmt::format("a power of two, at most {} and at most the {} members of the ring", kPageClasses, ring),
-                              "lower --span or start more ranks"});
-  }
   const std::int32_t pages =
       smallest_over_ranks(*ranks.world, pages_for(settings, model->kv_layout(), model->layers(), context, ranks));
   writer.tokenizer = &tokenizer;
@@ -188,12 +197,14 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   planner = std::make_unique<Planner>(
       ranks.layout, SchedulerLimits{.context_tokens_max = context,
                                     .pages_per_member = pages,
-                                    .chunk_tokens_max = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1),
+                                    .chunk_tokens_max = chunk_tokens,
                                     .sequences_max = settings.sequences_max,
                                     .span_pages = SchedulerLimits{}.span_pages,
                                     .stretch_tokens = stretch_tokens_for(settings, *model),
                                     .look_ahead = settings.look_ahead,
-                                    .span_members = settings.span_members});
+                                    .span_members = settings.span_members,
+                                    .waves_max = ranks.layout.pp == 1 ? 1 : settings.waves_max > 0 ? settings.waves_max : 4 * ranks.layout.pp,
+                                    .wave_cost = wave_cost(config.text)});
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
                              {"layout", zoetrope::described(ranks.layout)},

@@ -28,6 +28,7 @@ struct EngineSettings {
   std::int64_t stretch_tokens = 0;       // visual tokens that a rank decodes and encodes at once; 0: by their memory
   bool look_ahead = true;                // films are decoded while others are computed; changes no answer
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
+  int waves_max = 0;                     // of a step, with stages; 0: 4 for each stage
   RingPass ring_pass = RingPass::kFewestBytes;
   RingTransport ring_transport = RingTransport::kAuto;
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning

@@ -133,7 +133,7 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
   const std::int64_t first = film.unit(unit.unit).first_token;
   const int member = place_of(ranks_.layout, rank).member;
   std::vector<Range> runs;
-  for (std::int64_t token = 0; token < tokens_of(unit); ++token) {
+  for (std::int64_t token = 0; token < tokens_of(unit) && columns_for(rank).count() > 0; ++token) {
     if (film.span.computes(first + token) != member) {
       continue;
     }
@@ -145,11 +145,25 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
   return runs;
 }
 
+// The values of the runs that `rank` needs, one after the other.
+std::vector<float> FilmRounds::gathered(const std::vector<float>& unit, const std::vector<Range>& runs, int rank) const {
+  const Range wanted = columns_for(rank);
+  std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(tokens_in(runs) * wanted.count()));
+  for (const Range& run : runs) {
+    for (std::int64_t token = run.first; token < run.end; ++token) {
+      const float* row = unit.data() + token * model_.feature_columns();
+      values.insert(values.end(), row + wanted.first, row + wanted.end);
+    }
+  }
+  return values;
+}
+
 // Features travel to the ranks that compute their tokens, in fp32: they become rows of the residual stream.
 void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
-  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t columns = columns_for(own).count();
   const auto bytes_of = [&](std::int64_t values) { return static_cast<std::size_t>(values) * sizeof(float); };
   std::vector<std::vector<std::byte>> outgoing(size), incoming(size);
   for (std::size_t i = 0; i < units.size(); ++i) {
@@ -159,11 +173,9 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
         continue;
       }
       auto& out = outgoing[static_cast<std::size_t>(rank)];
-      for (const Range& run : runs_for(unit, rank)) {
-        const std::int64_t values = run.count() * columns;
-        out.resize(out.size() + bytes_of(values));
-        std::memcpy(out.data() + out.size() - bytes_of(values), rows[i].data() + run.first * columns, bytes_of(values));
-      }
+      const std::vector<float> values = gathered(rows[i], runs_for(unit, rank), rank);
+      const auto bytes = std::as_bytes(std::span(values));
+      out.insert(out.end(), bytes.begin(), bytes.end());
     }
     if (unit.rank != own) {
       auto& in = incoming[static_cast<std::size_t>(unit.rank)];
@@ -195,19 +207,17 @@ void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std:
       kept.resize(static_cast<std::size_t>(values));
       std::memcpy(kept.data(), incoming[from].data() + taken[from], bytes_of(values));
       taken[from] += bytes_of(values);
-    } else if (runs.front().count() == tokens_of(unit)) {
+    } else if (values == static_cast<std::int64_t>(rows[i].size())) {
       kept = std::move(rows[i]);
     } else {
-      for (const Range& run : runs) {
-        kept.insert(kept.end(), rows[i].begin() + run.first * columns, rows[i].begin() + run.end * columns);
-      }
+      kept = gathered(rows[i], runs, own);
     }
   }
 }
 
 void FilmRounds::stage(const Chunk& chunk, std::int64_t first_row, StepInputs& inputs, std::vector<float>& visual) {
   Film& film = films_.at(chunk.id);
-  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t columns = model_.stage().feature_columns.count();
   const std::int64_t end = chunk.first_token + chunk.tokens;
   const int slot = film.span.slot_of(ranks_.place.member);
   for (auto at = film.features.begin(); at != film.features.end();) {

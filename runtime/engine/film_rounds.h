@@ -49,6 +49,9 @@ class FilmRounds {
   void encode_own(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows, StepResult& result);
   void read(const EncodeUnit& unit, std::span<float> patches, StepResult& result);
   void exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows);
+  // Columns of a visual row that the layers of a rank's stage add; none behind those of the DeepStack features.
+  Range columns_for(int rank) const { return stage_of(model_.config(), ranks_.layout.pp, place_of(ranks_.layout, rank).stage).feature_columns; }
+  std::vector<float> gathered(const std::vector<float>& unit, const std::vector<Range>& runs, int rank) const;
   std::vector<Range> runs_for(const EncodeUnit& unit, int rank) const;
   std::int64_t tokens_of(const EncodeUnit& unit) const { return films_.at(unit.id).unit(unit.unit).tokens; }
 

@@ -8,6 +8,18 @@
 #include "monitoring/error.h"
 
 namespace zoetrope {
+namespace {
+
+// The chunks that lie in the same wave as the first one.
+std::span<const Chunk> first_wave(std::span<const Chunk> chunks) {
+  std::size_t count = 0;
+  while (count < chunks.size() && chunks[count].wave == chunks.front().wave) {
+    ++count;
+  }
+  return chunks.first(count);
+}
+
+}  // namespace
 
 StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport)
     : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages, ranks, transport), rounds_(model, ranks, compute) {}
@@ -16,23 +28,37 @@ StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
   begin(message);
   rounds_.encode(message.plan, result);
-  if (message.plan.chunks.empty()) {
-    return result;  // nobody has rows: every rank knows it from the plan
+  std::span<const Chunk> wave = first_wave(message.plan.chunks);
+  for (std::span<const Chunk> rest = message.plan.chunks; !wave.empty();) {
+    rest = rest.subspan(wave.size());
+    const std::span<const Chunk> next = first_wave(rest);
+    run_wave(wave, next, result);
+    wave = next;
   }
+  return result;  // without chunks nobody has rows: every rank knows it from the plan
+}
+
+void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result) {
   StepInputs inputs;
   std::vector<Chunk> own;
   visual_.clear();
-  for (const Chunk& chunk : message.plan.chunks) {
+  for (const Chunk& chunk : wave) {
     stage(chunk, inputs, own);
   }
-  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()), model_.feature_columns()};
+  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()), model_.stage().feature_columns.count()};
+  for (const Chunk& chunk : next) {
+    const Span& span = sequences_.at(chunk.id).span;
+    if (span.contains(ranks_.place.member)) {
+      inputs.next_rows += span.rows_of(span.slot_of(ranks_.place.member), chunk.first_token, chunk.first_token + chunk.tokens);
+    }
+  }
+  inputs.last_wave = next.empty();
   const std::int64_t vocabulary = model_.config().text.vocabulary;
   logits_.resize(inputs.logit_rows.size() * static_cast<std::size_t>(vocabulary));
   model_.forward(inputs, cache_, {logits_.data(), static_cast<std::int64_t>(inputs.logit_rows.size()), vocabulary});
-  if (ranks_.place.tp_index == 0) {
+  if (ranks_.last_stage() && ranks_.place.tp_index == 0) {
     draw(own, result);
   }
-  return result;
 }
 
 // Sequences that go, shrink and come.
@@ -114,7 +140,7 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
   inputs.sequences.push_back(std::move(rows));
   rounds_.stage(chunk, first_row, inputs, visual_);
   for (const std::int64_t sampled : chunk.sampled) {
-    if (computes(sequence, sampled)) {
+    if (computes(sequence, sampled) && ranks_.last_stage()) {
       inputs.logit_rows.push_back(first_row + sequence.span.rows_of(slot(sequence), chunk.first_token, sampled));
     }
   }

@@ -41,9 +41,8 @@ class GrowingRows {
   std::int64_t elements_ = 0;
 };
 
-// T rows of the step, t rows of them dealt to this rank.
+// T rows of the step, t rows of them dealt to this rank; the residual rows lie in the HandOver of the pipeline.
 struct TextActivations {
-  GrowingRows<float> h;               // [t, H] residual stream
   GrowingRows<float> normed;          // [T, H] normalised rows; a rank fills its own, then all are gathered
   GrowingRows<float> cos, sin;        // [T, D/2] rotary table of the step, shared by all layers
   GrowingRows<float> qkv;             // [T, q | k | v of own heads]

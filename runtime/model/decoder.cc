@@ -43,19 +43,21 @@ Range entries_in(const std::vector<std::int64_t>& rows, Range own) {
 
 }  // namespace
 
-Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard,
-                 Ranks& ranks, const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass)
+Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const Stage& stage,
+                 const TextShard& shard, Ranks& ranks, const ExpertTable& experts, const Model::Options& options)
     : config_(config),
       deepstack_(deepstack),
       weights_(weights),
+      stage_(stage),
       shard_(shard),
       ranks_(ranks),
-      compute_(compute),
-      observer_(std::move(observer)),
+      compute_(options.compute),
+      observer_(options.observer),
       rms_eps_(static_cast<float>(config.rms_eps)),
       inv_freq_(rotary_frequencies(rotary_settings(config))),
       axes_(rotary_axes(rotary_settings(config))),
-      ring_attention_(*ranks.ring, compute, kv_layout(), ring_pass) {
+      ring_attention_(*ranks.ring, options.compute, kv_layout(), options.ring_pass),
+      hand_over_(ranks, config.hidden, div_ceil<std::int64_t>(options.shared_rows_max, ranks.layout.tp)) {
   if (config.moe()) {
     moe_.emplace(config_, compute_, ranks_, experts, observer_);
   }
@@ -70,10 +72,15 @@ KvLayout Decoder::kv_layout() const {
 void Decoder::forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) {
   check_inputs(inputs, logits);
   Step step = begin(inputs, cache);
-  embed_tokens(step);
-  observe(step, "hidden.embed", step.h);
-  run_layers(step, 0, config_.layers);
-  run_head(step, logits);
+  if (stage_.embeds) {
+    embed_tokens(step);
+    observe(step, "hidden.embed", step.h);
+  }
+  run_layers(step);
+  if (stage_.has_head) {
+    run_head(step, logits);
+  }
+  hand_over_.end(inputs.last_wave);
 }
 
 void Decoder::check_inputs(const StepInputs& inputs, Rows<float> logits) const {
@@ -94,9 +101,10 @@ void Decoder::check_inputs(const StepInputs& inputs, Rows<float> logits) const {
   }
   check_eq(inputs.visual.rows, static_cast<std::int64_t>(inputs.visual_rows.size()),
            "a feature row for every visual row");
-  check(inputs.visual_rows.empty() || inputs.visual.columns == (1 + deepstack_) * config_.hidden,
+  check(inputs.visual_rows.empty() || inputs.visual.columns == stage_.feature_columns.count(),
         "features have their columns");
   check_eq(logits.rows, static_cast<std::int64_t>(inputs.logit_rows.size()), "a row of logits for every wanted row");
+  check(logits.rows == 0 || stage_.has_head, "logits are asked of the last stage");
   check(logits.rows == 0 || logits.columns == config_.vocabulary, "logits have a column per token id");
 }
 
@@ -107,7 +115,7 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
   Step step{.inputs = inputs,
             .cache = cache,
             .rows = rows,
-            .h = activations_.h.shaped(rows.own.count(), config_.hidden),
+            .h = hand_over_.begin(rows.own.count(), RowStep::of(inputs.next_rows, *ranks_.tp).own.count()),
             .normed = activations_.normed.shaped(rows.rows, config_.hidden),
             .cos = cos,
             .sin = sin,
@@ -148,11 +156,14 @@ void Decoder::embed_tokens(const Step& step) {
   }
 }
 
-void Decoder::run_layers(Step& step, int first, int end) {
-  for (int layer = first; layer < end; ++layer) {
-    const TextLayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
-    attention_block(weights, layer, step);
+void Decoder::run_layers(Step& step) {
+  for (int local = 0; local < stage_.layers.count(); ++local) {
+    const int layer = static_cast<int>(stage_.layers.first) + local;
+    const TextLayerWeights& weights = weights_.layers[static_cast<std::size_t>(local)];
+    attention_block(weights, local, step);
+    hand_over_.poll();
     feed_forward(weights, layer, step);
+    hand_over_.poll();
     add_deepstack(layer, step);
     if (observer_) {
       observe(step, fmt::format("hidden.layer.{}", layer), step.h);
@@ -160,7 +171,7 @@ void Decoder::run_layers(Step& step, int first, int end) {
   }
 }
 
-void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& step) {
+void Decoder::attention_block(const TextLayerWeights& weights, int local, Step& step) {
   const int d = config_.head_dim;
   rms_norm(compute_, step.h, weights.input_norm, rms_eps_, own_normed(step));
   all_gather_rows(*ranks_.tp, step.normed, compute_.rounds(), "input of attention");
@@ -175,7 +186,7 @@ void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& 
   rotate(compute_, q, d, step.cos, step.sin);
   rotate(compute_, k, d, step.cos, step.sin);
 
-  const RingPages pages = step.cache.ring_layer(layer);
+  const RingPages pages = step.cache.ring_layer(local);
   const Rows<float> attended = activations_.attended.shaped(step.rows.rows, q.columns);
   attend(step, pages, q, k, v, attended);
 
@@ -234,7 +245,8 @@ void Decoder::add_deepstack(int layer, Step& step) {
   }
   const Rows<const float> features =
       step.inputs.visual.slice(step.first_visual, static_cast<std::int64_t>(step.visual.size()));
-  add_selected_rows(compute_, step.h, step.visual, columns_of(features, (1 + layer) * config_.hidden, config_.hidden));
+  const std::int64_t first = (1 + layer) * config_.hidden - stage_.feature_columns.first;
+  add_selected_rows(compute_, step.h, step.visual, columns_of(features, first, config_.hidden));
 }
 
 void Decoder::run_head(Step& step, Rows<float> logits) {

@@ -9,6 +9,7 @@
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "parallel/expert_exchange.h"
+#include "parallel/hand_over.h"
 #include "parallel/ranks.h"
 #include "parallel/ring_attention.h"
 #include "runtime/checkpoint/config.h"
@@ -23,12 +24,13 @@ namespace zoetrope {
 
 class Decoder {
  public:
-  // All but `compute` outlive the decoder. `deepstack`: features beside the main ones in StepInputs::visual.
-  Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard, Ranks& ranks,
-          const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass);
+  // All but `options` outlive the decoder. `deepstack`: layers behind which visual features join. Collective.
+  Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const Stage& stage,
+          const TextShard& shard, Ranks& ranks, const ExpertTable& experts, const Model::Options& options);
 
   KvLayout kv_layout() const;
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits);
+  double pipe_wait_seconds() const { return hand_over_.waited_seconds(); }
   std::int64_t routing_ties() const { return moe_ ? moe_->routing_ties() : 0; }
 
  private:
@@ -49,9 +51,9 @@ class Decoder {
   void check_inputs(const StepInputs& inputs, Rows<float> logits) const;
   Step begin(const StepInputs& inputs, KvCache& cache);
   void embed_tokens(const Step& step);
-  // Layers [first, end) of the stage: the seam where a pipeline would be cut.
-  void run_layers(Step& step, int first, int end);
-  void attention_block(const TextLayerWeights& weights, int layer, Step& step);
+  void run_layers(Step& step);
+  // `layer` counts those of the model, `local` those of the stage.
+  void attention_block(const TextLayerWeights& weights, int local, Step& step);
   void attend(Step& step, const RingPages& pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended);
   void feed_forward(const TextLayerWeights& weights, int layer, Step& step);
   void add_deepstack(int layer, Step& step);
@@ -65,6 +67,7 @@ class Decoder {
   const TextConfig& config_;
   int deepstack_;
   const TextWeights& weights_;
+  const Stage& stage_;
   const TextShard& shard_;
   Ranks& ranks_;
   Compute compute_;
@@ -74,6 +77,7 @@ class Decoder {
   std::vector<std::uint8_t> axes_;  // [D/2]
   std::optional<MoeFeedForward> moe_;
   RingAttention ring_attention_;
+  HandOver hand_over_;
   TextActivations activations_;
 };
 

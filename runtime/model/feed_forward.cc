@@ -32,7 +32,7 @@ MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks&
       exact_{.body = compute.body, .pool = compute.pool, .precision = Precision::kFp32},
       ranks_(ranks),
       observer_(std::move(observer)),
-      exchange_(*ranks.world, table, config.hidden, compute.precision) {}
+      exchange_(*ranks.stage, table, config.hidden, compute.precision) {}
 
 void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations,
                          Rows<const float> normed, Rows<float> h) {

@@ -19,12 +19,12 @@ namespace zoetrope {
 void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWeights& weights, const RowStep& step,
                         TextActivations& activations, Rows<float> normed, Rows<float> h);
 
-// Experts are dealt over the whole world; every rank joins every exchange, with rows or without.
+// Experts are dealt over all ranks of the stage; every rank joins every exchange, with rows or without.
 class MoeFeedForward {
  public:
   MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table, Observer observer);
 
-  // `normed` [t, H] own rows; adds to `h` [t, H]. Collective over the world.
+  // `normed` [t, H] own rows; adds to `h` [t, H]. Collective over the stage.
   void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations,
            Rows<const float> normed, Rows<float> h);
 

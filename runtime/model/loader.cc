@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
@@ -70,10 +71,11 @@ void require_one_type(std::initializer_list<const StoredMatrix*> matrices, int l
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const TextShard& shard, const std::vector<int>& experts, Home text_home,
-         WeightPacker& packer)
+  Loader(const Checkpoint& checkpoint, const Stage& stage, const TextShard& shard, const std::vector<int>& experts,
+         Home text_home, WeightPacker& packer)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
+        stage_(stage),
         shard_(shard),
         experts_(experts),
         text_home_(text_home),
@@ -81,19 +83,23 @@ class Loader {
 
   void text(TextWeights& weights) {
     const TextConfig& c = config_.text;
-    const StoredTensor& embedding = checkpoint_.tensor(names::embedding());
-    weights.embedding = {embedding.as<Bf16>(), c.vocabulary, c.hidden};
+    if (stage_.embeds) {
+      const StoredTensor& embedding = checkpoint_.tensor(names::embedding());
+      weights.embedding = {embedding.as<Bf16>(), c.vocabulary, c.hidden};
+    }
     const std::int64_t q = round_up<std::int64_t>(shard_.heads.count() * c.head_dim, 32);
     const std::int64_t kv = round_up<std::int64_t>(shard_.kv_heads.count() * c.head_dim, 32);
     weights.columns = {.q = 0, .k = q, .v = q + kv, .total = q + 2 * kv};
-    weights.layers.resize(static_cast<std::size_t>(c.layers));
-    for (int layer = 0; layer < c.layers; ++layer) {
-      text_layer(weights.layers[static_cast<std::size_t>(layer)], layer);
+    weights.layers.resize(static_cast<std::size_t>(stage_.layers.count()));
+    for (std::int64_t layer = stage_.layers.first; layer < stage_.layers.end; ++layer) {
+      text_layer(weights.layers[static_cast<std::size_t>(layer - stage_.layers.first)], static_cast<int>(layer));
     }
-    vector(weights.norm, names::final_norm());
-    packer_.plain(weights.head, text_home_,
-                  part_of(linear_matrix(checkpoint_, checkpoint_.head()), shard_.vocabulary.first, 0),
-                  shard_.vocabulary.count(), c.hidden, 1);
+    if (stage_.has_head) {
+      vector(weights.norm, names::final_norm());
+      packer_.plain(weights.head, text_home_,
+                    part_of(linear_matrix(checkpoint_, checkpoint_.head()), shard_.vocabulary.first, 0),
+                    shard_.vocabulary.count(), c.hidden, 1);
+    }
   }
 
   void vision(VisionWeights& weights) {
@@ -207,6 +213,7 @@ class Loader {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const Stage& stage_;
   const TextShard& shard_;
   const std::vector<int>& experts_;
   Home text_home_;
@@ -215,20 +222,30 @@ class Loader {
 
 }  // namespace
 
-std::size_t LoadedWeights::resident_bytes(const HostMemory& host) const {
-  return memory.own.bytes() + (host.local_rank() == 0 ? memory.shared.size() : 0);
+std::size_t LoadedWeights::resident_bytes(const Ranks& ranks) const {
+  const auto counted = [](const WeightPacker::Packed& memory, const HostMemory& host) {
+    return memory.own.bytes() + (host.local_rank() == 0 ? memory.shared.size() : 0);
+  };
+  return counted(vision_memory, *ranks.host) + counted(text_memory, *ranks.stage_host);
 }
 
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
                                             const TextShard& shard, const std::vector<int>& experts,
                                             const std::function<void(double)>& progress) {
   auto weights = std::make_unique<LoadedWeights>();
-  WeightPacker packer;
-  // A tensor-parallel rank's cut is its own; without one all ranks of the host read the same matrices.
-  Loader loader(checkpoint, shard, experts, ranks.layout.tp == 1 ? Home::kHost : Home::kRank, packer);
-  loader.text(weights->text);
-  loader.vision(weights->vision);
-  weights->memory = packer.pack_all(compute, *ranks.host, progress);
+  WeightPacker text, vision;
+  // A tensor-parallel rank's cut is its own; without one all ranks of the stage on this host read the same matrices.
+  const Home text_home = ranks.layout.tp == 1 ? Home::kHost : Home::kRank;
+  const Stage stage = stage_of(checkpoint.config(), ranks.layout.pp, ranks.place.stage);
+  Loader(checkpoint, stage, shard, experts, text_home, text).text(weights->text);
+  Loader(checkpoint, stage, shard, experts, text_home, vision).vision(weights->vision);
+  const auto bytes = static_cast<double>(text.bytes() + vision.bytes());
+  const double text_part = static_cast<double>(text.bytes()) / std::max(bytes, 1.0);
+  const auto told = [&progress](double first, double part) {
+    return progress ? [=](double done) { progress(first + part * done); } : std::function<void(double)>();
+  };
+  weights->text_memory = text.pack_all(compute, *ranks.stage_host, told(0, text_part));
+  weights->vision_memory = vision.pack_all(compute, *ranks.host, told(text_part, 1 - text_part));
   return weights;
 }
 

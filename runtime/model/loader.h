@@ -8,6 +8,7 @@
 #include "kernels/compute.h"
 #include "parallel/ranks.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/stages.h"
 #include "runtime/model/text_shard.h"
 #include "runtime/model/weight_packer.h"
 #include "runtime/model/weights.h"
@@ -17,14 +18,14 @@ namespace zoetrope {
 struct LoadedWeights {
   VisionWeights vision;
   TextWeights text;
-  WeightPacker::Packed memory;
+  WeightPacker::Packed vision_memory, text_memory;
 
-  // Bytes of packed weights; those shared by the ranks of a host are counted by its first rank.
-  std::size_t resident_bytes(const HostMemory& host) const;
+  // Bytes of packed weights; those shared by ranks of a host are counted by the first of them.
+  std::size_t resident_bytes(const Ranks& ranks) const;
 };
 
-// Reads the slices of this rank and packs them. What every rank of a host needs whole is packed once per host: the
-// vision tower, norms and routers always, the rest of the decoder when tp is 1. `experts`: those of this rank,
+// Reads the slices of this rank (the layers of its stage, the head on the last one) and packs them. What every rank of a host needs whole is packed once per host: the
+// vision tower; for the ranks of one stage norms and routers, and the rest of the decoder when tp is 1. `experts`: those of this rank,
 // ascending. The checkpoint must outlive the weights (the embedding is read in place). Collective over the ranks of the
 // host.
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,

@@ -18,6 +18,7 @@
 #include "parallel/ring_memory.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/anonymous_memory.h"
+#include "runtime/model/stages.h"
 
 namespace zoetrope {
 
@@ -82,8 +83,12 @@ struct StepInputs {
   std::vector<KvSlot> slots;          // [T] where the new K and V rows go; not read for a sequence that spans members
   std::vector<SequenceRows> sequences;
   std::vector<std::int64_t> visual_rows;  // rows whose embedding is replaced, ascending
-  Rows<const float> visual;               // [visual_rows, (1 + deepstack) * H]: main, then the DeepStack features
-  std::vector<std::int64_t> logit_rows;   // rows whose logits are wanted, ascending
+  // [visual_rows, the stage's feature_columns] of (1 + deepstack) * H: main, then the DeepStack features
+  Rows<const float> visual;
+  std::vector<std::int64_t> logit_rows;  // rows whose logits are wanted, ascending; none but on the last stage
+  // A step may be cut in waves, which flow through the stages of a pipeline: forward() is called once for each.
+  std::int64_t next_rows = 0;  // T of the wave behind this one
+  bool last_wave = true;
 };
 
 class Model {
@@ -93,6 +98,8 @@ class Model {
     Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
     RingPass ring_pass = RingPass::kFewestBytes;    // of sequences that span members
+    // T of a wave at most: stages of one host hand so many rows over in memory that both see; 0: as messages.
+    std::int64_t shared_rows_max = 0;
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.
@@ -101,16 +108,19 @@ class Model {
 
   virtual const ModelConfig& config() const = 0;
   virtual KvLayout kv_layout() const = 0;  // of this rank
-  virtual int layers() const = 0;
+  virtual const Stage& stage() const = 0;  // what this rank holds of the model
+  int layers() const { return static_cast<int>(stage().layers.count()); }
   virtual int feature_columns() const = 0;  // (1 + deepstack) * H
 
   // Vision tower, mergers and DeepStack features: out [units * gh * gw / 4, feature_columns()]. Local, no messages.
   virtual void encode(const VisionBatch& batch, Rows<float> out) = 0;
 
-  // One step through layers [first_layer, end_layer) (the whole model: 0, layers()). Collective over the world.
+  // One wave through the layers of this stage: the first embeds its tokens, the others wait for the rows of the stage
+  // before, the last makes logits. Collective over the stage; every stage is given the same waves in the same order.
   // logits [logit_rows, V] fp32, complete on every tp rank of the member.
   virtual void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) = 0;
 
+  virtual double pipe_wait_seconds() const = 0;    // so far, for the rows of the stage before or for room in the next one
   virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host
   virtual std::int64_t routing_ties() const = 0;   // own rows so far whose choice of experts was decided by a tie
 };

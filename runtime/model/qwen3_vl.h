@@ -17,12 +17,13 @@ class Qwen3Vl final : public Model {
 
   const ModelConfig& config() const override { return config_; }
   KvLayout kv_layout() const override { return decoder_.kv_layout(); }
-  int layers() const override { return config_.text.layers; }
+  const Stage& stage() const override { return stage_; }
   int feature_columns() const override;
   void encode(const VisionBatch& batch, Rows<float> out) override { vision_.encode(batch, out); }
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) override {
     decoder_.forward(inputs, cache, logits);
   }
+  double pipe_wait_seconds() const override { return decoder_.pipe_wait_seconds(); }
   std::size_t resident_bytes() const override { return resident_bytes_; }
   std::int64_t routing_ties() const override { return decoder_.routing_ties(); }
 
@@ -31,6 +32,7 @@ class Qwen3Vl final : public Model {
           std::unique_ptr<LoadedWeights> weights, const Options& options);
 
   ModelConfig config_;
+  Stage stage_;
   TextShard shard_;
   std::unique_ptr<LoadedWeights> weights_;
   std::size_t resident_bytes_;

@@ -44,6 +44,8 @@ class WeightPacker {
   void table(Rows<const Bf16>& target, Home home, std::int64_t rows, std::int64_t columns,
              std::function<void(Bf16*)> fill);
 
+  std::size_t bytes() const { return shared_bytes_ + own_bytes_; }  // noted so far
+
   struct Packed {
     std::span<std::byte> shared;  // belongs to the HostMemory
     AnonymousMemory own;

@@ -71,11 +71,11 @@ struct TextLayerWeights {
 };
 
 struct TextWeights {
-  Rows<const Bf16> embedding;  // [V, H] in the mapped checkpoint, never packed
+  Rows<const Bf16> embedding;  // [V, H] in the mapped checkpoint, never packed; on the first stage
   AttentionColumns columns;    // of qkv, the same in all layers
-  std::vector<TextLayerWeights> layers;
-  const float* norm = nullptr;  // [H]
-  PackedMatrix head;            // [own vocabulary, H]
+  std::vector<TextLayerWeights> layers;  // of the stage
+  const float* norm = nullptr;           // [H]; norm and head on the last stage
+  PackedMatrix head;                     // [own vocabulary, H]
 };
 
 }  // namespace zoetrope

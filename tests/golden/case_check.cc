@@ -358,7 +358,7 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
 
   CaseResult result;
   const auto vocabulary = static_cast<std::size_t>(opened.config().text.vocabulary);
-  const Run& first = runs[static_cast<std::size_t>(rank_of(layout, layout.ring - 1, 0))];
+  const Run& first = runs[static_cast<std::size_t>(rank_of(layout, 0, layout.ring - 1, 0))];
   std::optional<RoutingFlips> flips;
   Run fp32;
   if (precision == Precision::kBf16) {
@@ -390,7 +390,7 @@ CaseResult check_case(const std::filesystem::path& goldens, const std::string& c
   judge.compare_continuation(first.continuation_logits, vocabulary);
   judge.same_bits("chunked prefill", first.prompt_logits, first.chunked_logits);
   for (int tp = 1; tp < layout.tp; ++tp) {
-    const Run& other = runs[static_cast<std::size_t>(rank_of(layout, layout.ring - 1, tp))];
+    const Run& other = runs[static_cast<std::size_t>(rank_of(layout, 0, layout.ring - 1, tp))];
     judge.same_bits(fmt::format("logits of tp rank {}", tp), first.prompt_logits, other.prompt_logits);
   }
   return result;

@@ -42,7 +42,9 @@ void Stepper::add(const Part& part, StepInputs& inputs) {
     inputs.positions.push_back(s.positions.at(at));
     inputs.indices.push_back(i);
     inputs.slots.push_back({.page_id = s.pages[at / kPageTokens], .row = static_cast<int>(i % kPageTokens)});
-    inputs.logit_rows.push_back(row + i - first);
+    if (model_.stage().has_head) {
+      inputs.logit_rows.push_back(row + i - first);
+    }
   }
   for (std::size_t page = 0; page < s.pages.size(); ++page) {
     const auto position = static_cast<std::int64_t>(page) * kPageTokens;
@@ -52,11 +54,12 @@ void Stepper::add(const Part& part, StepInputs& inputs) {
                           .valid_rows = static_cast<int>(std::min<std::int64_t>(kPageTokens, end - position))});
   }
   const std::int64_t columns = model_.feature_columns();
+  const Range own = model_.stage().feature_columns;
   for (std::size_t v = 0; v < s.visual_tokens.size(); ++v) {
     if (s.visual_tokens[v] >= first && s.visual_tokens[v] < end) {
       inputs.visual_rows.push_back(row + s.visual_tokens[v] - first);
       const auto* features = s.visual.data() + static_cast<std::int64_t>(v) * columns;
-      visual_.insert(visual_.end(), features, features + columns);
+      visual_.insert(visual_.end(), features + own.first, features + own.end);
     }
   }
   inputs.sequences.push_back(std::move(rows));
@@ -69,7 +72,8 @@ std::vector<float> Stepper::step(std::span<const Part> parts) {
   for (const Part& part : parts) {
     add(part, inputs);
   }
-  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()), model_.feature_columns()};
+  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()),
+                   model_.stage().feature_columns.count()};
   const std::int64_t vocabulary = model_.config().text.vocabulary;
   std::vector<float> logits(inputs.logit_rows.size() * static_cast<std::size_t>(vocabulary));
   model_.forward(inputs, cache_, {logits.data(), static_cast<std::int64_t>(inputs.logit_rows.size()), vocabulary});

@@ -227,6 +227,36 @@ void check_order_of_parts(Communicator& comm) {
   }
 }
 
+// Three exchanges are begun before one of them is waited for, and a whole one happens in between; sizes on both sides of
+// what MPI sends without asking.
+void check_posted_exchanges(Communicator& comm) {
+  const int n = comm.size(), next = (comm.rank() + 1) % n, previous = (comm.rank() + n - 1) % n;
+  for (const std::size_t bytes : {std::size_t{5}, std::size_t{30'000}, std::size_t{300'000}}) {
+    std::vector<Bytes> out, in;
+    for (int i = 0; i < 4; ++i) {
+      out.push_back(bytes_of(comm.rank() * 10 + i, bytes + static_cast<std::size_t>(i)));
+      in.emplace_back(bytes + static_cast<std::size_t>(i));
+    }
+    std::vector<std::unique_ptr<PostedExchange>> posted;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const SendPart send{next, out[i]};
+      const ReceivePart receive{previous, in[i]};
+      posted.push_back(comm.post({&send, 1}, {&receive, 1}, "posted"));
+    }
+    const SendPart send{next, out[3]};
+    const ReceivePart receive{previous, in[3]};
+    comm.exchange({&send, 1}, {&receive, 1}, "in between");
+    posted[2]->wait();
+    while (!posted[0]->test()) {
+    }
+    posted[0]->wait();
+    posted[1]->wait();
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_EQ(in[static_cast<std::size_t>(i)], bytes_of(previous * 10 + i, bytes + static_cast<std::size_t>(i))) << i;
+    }
+  }
+}
+
 void check_long_exchange(Communicator& comm, std::size_t bytes) {
   const int n = comm.size();
   std::vector<Bytes> out;

@@ -29,6 +29,10 @@ TEST_P(Collectives, PartsBetweenTwoRanksPairUpInOrder) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_order_of_parts(*ranks.world); });
 }
 
+TEST_P(Collectives, PostedExchanges) {
+  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_posted_exchanges(*ranks.world); });
+}
+
 TEST_P(Collectives, LongExchange) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_long_exchange(*ranks.world, 100'000); });
 }

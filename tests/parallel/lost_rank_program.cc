@@ -1,5 +1,6 @@
 // A job that exchanges until something happens to it: lost_rank_program MODE DEADLINE_MS. Modes:
 //   loop       barriers for ever; the test kills or stops a rank
+//   pipe       waves go from rank to rank for ever
 //   fail-one   rank 1 fails after a while
 //   fail-all   every rank fails at the same moment, with the same message
 //   abort-one  rank 1 tells the others to stop, then goes on
@@ -15,11 +16,29 @@
 #include <thread>
 
 #include "parallel/collectives.h"
+#include "parallel/hand_over.h"
 #include "parallel/ranks.h"
 
 namespace {
 
+// Every rank is a stage of a pipeline.
+void hand_over_for_ever(zoetrope::MpiJob& job, std::chrono::milliseconds deadline) {
+  zoetrope::Ranks ranks = job.ranks({.pp = job.size()});
+  ranks.world->set_deadline(deadline);
+  zoetrope::HandOver pipe(ranks, 64, 100);
+  std::printf("ready %d %d\n", job.rank(), ::getpid());
+  std::fflush(stdout);
+  for (int wave = 0;; ++wave) {
+    pipe.begin(100, 100);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    pipe.end(false);
+  }
+}
+
 void run(zoetrope::MpiJob& job, std::string_view mode, std::chrono::milliseconds deadline) {
+  if (mode == "pipe") {
+    hand_over_for_ever(job, deadline);
+  }
   zoetrope::Ranks ranks = job.ranks({.ring = job.size()});
   ranks.world->set_deadline(deadline);
   std::printf("ready %d %d\n", job.rank(), ::getpid());

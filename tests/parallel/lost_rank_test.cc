@@ -182,6 +182,30 @@ TEST(LostRank, AStoppedRankIsNamedAndEndsTheJob) {
   EXPECT_NE(line.find("the loop of the test"), std::string::npos) << line;
 }
 
+// A stage of a pipeline that is killed or stopped: its neighbours wait for its rows, or for room.
+TEST(LostRank, AKilledStageEndsTheJob) {
+  Job job(3, "pipe", "3000");
+  const auto processes = job.ready(3);
+  ASSERT_EQ(::kill(processes.at(1), SIGKILL), 0);
+  const auto start = Clock::now();
+  EXPECT_NE(job.end(20s), 0);
+  EXPECT_LT(Clock::now() - start, 10s);
+  EXPECT_EQ(job.alive(), 0);
+  EXPECT_GT(job.lines_with("rank 1"), 0) << job.text();
+}
+
+TEST(LostRank, AStoppedStageIsNamedWithWhatWasAwaited) {
+  Job job(3, "pipe", "1500");
+  const auto processes = job.ready(3);
+  ASSERT_EQ(::kill(processes.at(1), SIGSTOP), 0);
+  const auto start = Clock::now();
+  EXPECT_EQ(job.end(20s), 7) << job.text();
+  EXPECT_LT(Clock::now() - start, 10s);
+  EXPECT_EQ(job.alive(), 0);
+  EXPECT_EQ(job.lines_with(kMessage), 1) << job.text();
+  EXPECT_TRUE(job.text().find("rows from the stage before") != std::string::npos || job.text().find("rows to the next stage") != std::string::npos) << job.text();
+}
+
 TEST(LostRank, OneFailureIsOneMessage) {
   Job job(4, "fail-one", "20000");
   job.ready(4);

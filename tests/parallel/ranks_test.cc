@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
+#include <functional>
 #include <stdexcept>
 #include <thread>
 
@@ -23,21 +25,38 @@ TEST(RanksTest, SelfIsOneRankWithoutMessages) {
   EXPECT_FALSE(ranks.host_name.empty());
 }
 
-TEST(RanksTest, PlacesAndTpGroupsFollowTheLayout) {
+// The group has `size` ranks of the job, the i-th of them rank_at(i), and this one stands at `index`.
+void expect_group(Communicator& group, const Place& place, int index, const std::function<int(int)>& rank_at, int size) {
+  EXPECT_EQ(group.rank(), index);
+  ASSERT_EQ(group.size(), size);
+  const auto ranks = all_gather(group, std::as_bytes(std::span(&place.rank, 1)), "who is in the group");
+  for (int i = 0; i < size; ++i) {
+    int rank = -1;
+    std::memcpy(&rank, ranks[static_cast<std::size_t>(i)].data(), sizeof(rank));
+    EXPECT_EQ(rank, rank_at(i));
+  }
+}
+
+TEST(RanksTest, PlacesAndGroupsFollowTheLayout) {
   std::atomic<int> ran{0};
-  const Layout layout{.ring = 3, .tp = 2};
+  const Layout layout{.ring = 3, .tp = 2, .pp = 2};
   run_ranks(layout, [&](Ranks& ranks) {
     ++ran;
     EXPECT_EQ(ranks.layout, layout);
-    EXPECT_EQ(ranks.world->size(), 6);
-    EXPECT_EQ(ranks.world->rank(), ranks.place.rank);
-    EXPECT_EQ(ranks.place.member, ranks.place.rank / 2);
-    EXPECT_EQ(ranks.tp->size(), 2);
-    EXPECT_EQ(ranks.tp->rank(), ranks.place.tp_index);
-    const auto members = all_gather(*ranks.tp, std::as_bytes(std::span(&ranks.place.member, 1)), "members");
-    EXPECT_EQ(members[0], members[1]);
+    const Place& place = ranks.place;
+    EXPECT_EQ(ranks.world->size(), 12);
+    EXPECT_EQ(ranks.world->rank(), place.rank);
+    EXPECT_EQ(place.member, place.rank / 2 % 3);
+    expect_group(*ranks.tp, place, place.tp_index, [&](int i) { return rank_of(layout, place.stage, place.member, i); }, 2);
+    expect_group(*ranks.ring, place, place.member, [&](int i) { return rank_of(layout, place.stage, i, place.tp_index); }, 3);
+    expect_group(*ranks.pipe, place, place.stage, [&](int i) { return rank_of(layout, i, place.member, place.tp_index); }, 2);
+    expect_group(*ranks.stage, place, place.rank % 6, [&](int i) { return place.stage * 6 + i; }, 6);
+    EXPECT_EQ(ranks.host->local_ranks(), 12);
+    EXPECT_EQ(ranks.stage_host->local_ranks(), 6);
+    EXPECT_EQ(ranks.first_stage(), place.rank < 6);
+    EXPECT_EQ(ranks.last_stage(), place.rank >= 6);
   });
-  EXPECT_EQ(ran, 6);
+  EXPECT_EQ(ran, 12);
 }
 
 // The error of one rank wakes the others at once, and it is the one that comes out.

@@ -55,6 +55,41 @@ TEST(Planner, PrefillsInChunksThenDecodes) {
   EXPECT_TRUE(planner.idle());
 }
 
+// With stages a step has several waves; the sequence goes on where the last wave ended, and the last one draws.
+TEST(Planner, AStepForStagesHasWaves) {
+  SchedulerLimits bounds = limits();
+  bounds.waves_max = 4;
+  bounds.wave_cost = {.fixed = 1, .context = 0.01};
+  Planner planner({.pp = 2}, bounds);
+  planner.submit(request(1, 500, 3));
+  std::int64_t computed = 0;
+  std::size_t pages = 0;
+  int steps = 0;
+  while (computed < 500) {
+    const StepPlan plan = planner.plan();
+    ++steps;
+    ASSERT_GT(plan.chunks.size(), 1U);
+    ASSERT_LE(plan.chunks.size(), 4U);
+    for (std::size_t i = 0; i < plan.chunks.size(); ++i) {
+      EXPECT_EQ(plan.chunks[i].wave, static_cast<int>(i));
+      EXPECT_EQ(plan.chunks[i].first_token, computed);
+      EXPECT_LE(plan.chunks[i].tokens, 64);
+      computed += plan.chunks[i].tokens;
+      pages += plan.chunks[i].new_pages.size();
+      EXPECT_EQ(static_cast<std::int64_t>(pages), (computed + 255) / 256);
+      EXPECT_EQ(plan.chunks[i].sampled, computed == 500 ? std::vector<std::int64_t>{499} : std::vector<std::int64_t>{});
+    }
+    EXPECT_EQ(planner.invariants_broken(), "");
+    planner.commit(draws(plan));
+  }
+  EXPECT_EQ(computed, 500);
+  EXPECT_GT(steps, 2);
+  const StepPlan decode = planner.plan();
+  ASSERT_EQ(decode.chunks.size(), 1U);
+  EXPECT_EQ(decode.chunks[0].drawn_tokens, std::vector<std::int32_t>{5});
+  EXPECT_EQ(decode.chunks[0].wave, 0);
+}
+
 TEST(Planner, EndOfSequenceStopsAtOnce) {
   Planner planner({}, limits());
   planner.submit(request(1, 3, 50));

@@ -15,7 +15,7 @@ StepPlan example() {
   plan.starts = {{RequestId{7}, {.members = 2, .first_member = 3, .ring = 4}}, {RequestId{8}, {.members = 1, .first_member = 0, .ring = 4}, 300, {4, 9}, 2}};
   plan.ahead = {{RequestId{7}, 1, 2}, {RequestId{7}, 2, 3}};
   plan.encode = {{RequestId{7}, 0, 3}, {RequestId{7}, 1, 2}};
-  plan.chunks = {{RequestId{7}, 256, 3, {5, 6}, {258}, {}}, {RequestId{9}, 10, 1, {}, {10}, {123}}};
+  plan.chunks = {{RequestId{7}, 256, 3, {5, 6}, {258}, {}}, {RequestId{9}, 10, 1, {}, {10}, {123}, 2}};
   plan.truncations = {{RequestId{9}, 10}};
   plan.releases = {RequestId{1}, RequestId{2}};
   return plan;

@@ -51,6 +51,19 @@ def tensor_parallel():
     expect(a["token_ids"] == b["token_ids"] and a["choices"][0]["logprobs"] == b["choices"][0]["logprobs"], "different tokens")
 
 
+def pipeline():
+    """Layers cut in 2 stages give the tokens of one rank: alone, with tp 2, and with a context that spans a ring of 2 in each stage."""
+    words = ("ask", "--json", "--video", SAMPLES / "film-20s.mp4", "When does the green circle appear?")
+    said = []
+    for ranks, more in ((0, ()), (2, ("--pp", "2")), (4, ("--pp", "2", "--tp", "2")), (4, ("--pp", "2", "--span", "2", "--chunk", "100"))):
+        result = run(*words, *more, ranks=ranks)
+        expect(result.returncode == 0, f"{more}: exit code {result.returncode}: {result.stderr}")
+        answer = json.loads(result.stdout)
+        said.append((answer["token_ids"], [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]]))
+        expect(not more or "pp 2 x" in answer["engine"], f"{more}: the engine: {answer['engine']}")
+    expect(all(other == said[0] for other in said), f"different answers: {said}")
+
+
 def samples():
     """All sample questions: in fp32 the reference's float32 token ids, in bf16 at least 95 % of its answers."""
     expected = json.loads((SAMPLES / "answers.json").read_text())
@@ -138,7 +151,15 @@ def mistakes():
 
 def mistakes_of_ranks():
     """Under mpirun the message of a mistake appears once, and all ranks end within 10 seconds."""
+    result = run("ask", "--pp", "7", "?", ranks=7)
+    expect(result.returncode == 1 and "6 layers for 7 stages" in result.stderr, f"--pp 7: {result.returncode}: {result.stderr}")
     for words, named in ((["ask", "--model", "/gone", "?"], "/gone"), (["ask", "--tp", "3", "?"], "--tp 3"), (["ask", "--vidoe", "x"], "--video"),
+                         (["ask", "--pp", "3", "?"], "--pp 3 x --ring 1 x --tp 1 = 3 ranks, but 4 were launched"),
+                         (["ask", "--pp", "2", "--tp", "4", "?"], "--pp 2 x --ring 1 x --tp 4 = 8 ranks, but 4 were launched"),
+                         (["ask", "--pp", "2", "--ring", "3", "?"], "--pp 2 x --ring 3 x --tp 1 = 6 ranks, but 4 were launched"),
+                         (["ask", "--ring", "2", "--tp", "3", "?"], "--ring 2 x --tp 3 = 6 ranks, but 4 were launched"),
+                         (["ask", "--pp", "4", "--span", "2", "?"], "--span: found 2 over a ring of 1"),
+                         (["ask", "--span", "3", "?"], "--span: found 3 over a ring of 4, expected a power of two"),
                          (["ask", "--video", "/gone.mp4", "?"], "/gone.mp4")):
         began = time.monotonic()
         result = run(*words, ranks=4)

@@ -24,6 +24,7 @@
 #include "parallel/ranks.h"
 #include "tests/parallel/collectives_suite.h"
 #include "tests/parallel/expert_exchange_suite.h"
+#include "tests/parallel/hand_over_suite.h"
 #include "tests/parallel/host_memory_suite.h"
 #include "tests/parallel/ring_attention_suite.h"
 
@@ -117,6 +118,8 @@ TEST_F(Mpi, ExpertsEqualTheSerialReferenceAndPmpiTheClosedForm) {
 
 TEST_F(Mpi, PartsBetweenTwoRanksPairUpInOrder) { check_order_of_parts(world()); }
 
+TEST_F(Mpi, PostedExchanges) { check_posted_exchanges(world()); }
+
 TEST_F(Mpi, RingAttentionGivesTheBitsOfOneMember) { check_ring_attention(world(), RingTransport::kMessages); }
 
 TEST_F(Mpi, RingAttentionGivesTheSameBitsInSharedMemory) { check_ring_attention(world(), RingTransport::kShared); }
@@ -162,14 +165,26 @@ TEST_F(Mpi, LayoutsPlaceRanks) {
     EXPECT_EQ(ranks.place.member, job->rank() / 2);
     const auto members = all_gather(*ranks.tp, std::as_bytes(std::span(&ranks.place.member, 1)), "members");
     EXPECT_EQ(members[0], members[1]);
+    Ranks stages = job->ranks({.ring = job->size() / 2, .pp = 2});
+    EXPECT_EQ(stages.pipe->size(), 2);
+    EXPECT_EQ(stages.stage_host->local_ranks(), job->size() / 2);
+    EXPECT_EQ(stages.pipe->rank(), job->rank() / (job->size() / 2));
   }
   try {
     job->ranks({.ring = job->size() + 1, .tp = 3});
     FAIL() << "a layout of other ranks";
   } catch (const Error& error) {
     EXPECT_EQ(error.radius(), Radius::kStartup);
-    const std::string arithmetic = std::to_string(job->size() + 1) + " x 3 = " + std::to_string((job->size() + 1) * 3);
+    const std::string arithmetic = "1 x " + std::to_string(job->size() + 1) + " x 3 = " + std::to_string((job->size() + 1) * 3);
     EXPECT_NE(std::string(error.what()).find(arithmetic), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(Mpi, WavesArriveAsTheyWereLeft) {
+  Ranks ranks = job->ranks({.pp = job->size()});
+  for (const bool shared : {false, true}) {
+    check_hand_over(ranks, shared);
+    check_that_nobody_waits_for_a_listener(ranks, shared);
   }
 }
 

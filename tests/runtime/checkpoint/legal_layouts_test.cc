@@ -61,6 +61,14 @@ TEST(LegalLayouts, RefusalsPrintTheDivisionThatFails) {
                {"4 (canonical slices) % 8 (tp) = 4 for the dense down, K = 9728 in units of 128"});
 }
 
+TEST(LegalLayouts, EveryStageHasALayer) {
+  const ModelConfig config = parsed(published_config("2B"));
+  check_pp(config, 1);
+  check_pp(config, 28);
+  expect_parts(message_of([&] { check_pp(config, 29); }), {"a pipeline of 29 stages", "28 layers for 29 stages", "--pp 28"});
+  expect_parts(message_of([&] { check_pp(config, 0); }), {"a pipeline of 0 stages"});
+}
+
 TEST(LegalLayouts, KeyValueHeadsDivideOrAreDivided) {
   boost::json::object config = published_config("8B");
   config["text_config"].as_object()["num_attention_heads"] = 24;

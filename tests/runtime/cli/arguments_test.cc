@@ -36,7 +36,9 @@ TEST(Arguments, MediaKeepTheirOrder) {
 }
 
 TEST(Arguments, ValuesAreRead) {
-  const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB", "--tp", "2"});
+  const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB", "--tp", "2", "--pp", "3", "--waves", "9"});
+  EXPECT_EQ(a.run.pp, 3);
+  EXPECT_EQ(a.run.waves, 9);
   EXPECT_EQ(a.run.precision, Precision::kFp32);
   EXPECT_EQ(a.run.kv_bytes, std::int64_t{2} << 30);
   EXPECT_EQ(a.run.tp, 2);

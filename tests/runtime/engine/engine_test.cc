@@ -170,6 +170,27 @@ TEST(Engine, OneAnswerInEverySpan) {
   expect_equal(over({}, settings(), film_questions()), over({.ring = 3, .tp = 1}, some, film_questions()), "spans of 2 in a ring of 3");
 }
 
+// Layers cut in stages, waves of many sizes between them, with ring, tp and spans inside the stages.
+TEST(Engine, OneAnswerInEveryPipeline) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    for (const Layout layout : {Layout{1, 1, 2}, Layout{1, 1, 3}, Layout{1, 1, 4}, Layout{1, 1, 6}, Layout{2, 1, 2}, Layout{1, 2, 2}, Layout{2, 2, 2}, Layout{4, 1, 2}}) {
+      if (precision == Precision::kFp32 && layout.ranks() > 4) {
+        continue;
+      }
+      for (const std::int64_t chunk : {1024, 40}) {
+        expect_equal(alone, over(layout, settings(chunk, 1, precision), film_questions()), described(layout) + ", chunks of " + std::to_string(chunk));
+      }
+    }
+    for (const Layout layout : {Layout{2, 1, 2}, Layout{2, 2, 2}}) {
+      EngineSettings how = settings(100, 1, precision);
+      how.span_members = 2;
+      how.waves_max = 5;
+      expect_equal(alone, over(layout, how, film_questions()), described(layout) + " spanned");
+    }
+  }
+}
+
 TEST(Engine, OneAnswerInEveryChunkThreadsAndCompany) {
   const Answers whole = over({}, settings(), film_questions());
   for (const std::int64_t chunk : {16, 255, 256, 257}) {
@@ -382,6 +403,13 @@ TEST(Engine, ALayoutThatDoesNotDivideIsRefusedWithTheArithmetic) {
   } catch (const Error& error) {
     EXPECT_EQ(error.radius(), Radius::kStartup);
     EXPECT_NE(std::string(error.what()).find("8"), std::string::npos) << error.what();
+  }
+  try {
+    over({.pp = 7}, settings(), {{"talk", film_questions().at("talk")}});
+    FAIL() << "6 layers are no 7 stages";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.radius(), Radius::kStartup);
+    EXPECT_NE(std::string(error.what()).find("6 layers for 7 stages"), std::string::npos) << error.what();
   }
 }
 

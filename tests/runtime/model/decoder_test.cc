@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <vector>
 
 #include "tests/golden/case_check.h"
@@ -40,11 +41,14 @@ constexpr std::int64_t kMore = 3;  // tokens decoded after the prompts, all sequ
 using Logits = std::vector<std::vector<float>>;
 
 // Sequence i lives on member i mod ring; what a member has is stepped together, prompts whole.
-Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precision, int threads) {
+Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precision, int threads,
+                  bool shared_memory = true) {
   Logits logits(std::size(kLengths));
   run_ranks(layout, [&](Ranks& ranks) {
     ThreadPool pool(threads);
-    const auto model = load_tiny(checkpoint, ranks, pool, precision);
+    // Neighbours in a pipeline hand over in memory or, where a wave would not fit, as messages.
+    const std::int64_t shared_rows = shared_memory ? std::accumulate(std::begin(kLengths), std::end(kLengths), std::int64_t{0}) : 0;
+    const auto model = load_tiny(checkpoint, ranks, pool, precision, {}, shared_rows);
     Stepper stepper(*model, 12);
     std::vector<TestSequence> sequences;
     std::vector<std::size_t> own;
@@ -60,7 +64,7 @@ Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precisi
         parts.push_back({.sequence = &sequences[i], .tokens = step == 0 ? kLengths[i] : 1});
       }
       const std::vector<float> rows = stepper.step(parts);
-      if (ranks.place.tp_index == layout.tp - 1) {
+      if (ranks.place.tp_index == layout.tp - 1 && ranks.last_stage()) {
         auto next = rows.begin();
         for (std::size_t p = 0; p < parts.size(); ++p) {
           const auto count = parts[p].tokens * checkpoint.config().text.vocabulary;
@@ -100,6 +104,21 @@ TEST_P(OneAnswer, EveryLayoutGivesTheSameBits) {
           expect_same_bits(run_layout(checkpoint, layout, precision, 1), alone, described(layout));
         }
       }
+    }
+  }
+}
+
+// Layers cut in stages: every number of stages alone, and with ring and tp inside the stages.
+TEST_P(OneAnswer, EveryPipelineGivesTheSameBits) {
+  const Checkpoint checkpoint = open_tiny(GetParam());
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const Logits alone = run_layout(checkpoint, {}, precision, 1);
+    for (int pp = 2; pp <= checkpoint.config().text.layers; ++pp) {
+      const Layout layout{.pp = pp};
+      expect_same_bits(run_layout(checkpoint, layout, precision, 1, pp % 2 == 0), alone, described(layout));
+    }
+    for (const Layout layout : {Layout{2, 1, 2}, Layout{1, 2, 2}, Layout{2, 2, 2}, Layout{1, 4, 3}, Layout{4, 1, 3}}) {
+      expect_same_bits(run_layout(checkpoint, layout, precision, 1), alone, described(layout));
     }
   }
 }

@@ -26,8 +26,9 @@ std::size_t linear_bytes(std::int64_t n, std::int64_t k, bool fp8, int slices = 
 }
 
 struct Expected {
-  std::size_t shared = 0;        // once per host
-  std::vector<std::size_t> own;  // per rank
+  std::size_t shared = 0;                 // once per host
+  std::vector<std::size_t> stage_shared;  // per stage, once per host
+  std::vector<std::size_t> own;           // per rank
 };
 
 // What the shards of a layout must take, from the sizes of the model alone.
@@ -35,6 +36,7 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
   const TextConfig& t = config.text;
   const VisionConfig& v = config.vision;
   Expected e;
+  e.stage_shared.resize(static_cast<std::size_t>(layout.pp));
   const std::int64_t d = v.hidden, merged = 4 * d, o = v.out_hidden;
   e.shared += linear_bytes(d, 1536, false) + padded(4 * d) + padded(2 * d * v.position_grid * v.position_grid);
   e.shared += static_cast<std::size_t>(v.depth) *
@@ -44,20 +46,25 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
   const std::size_t merger =
       linear_bytes(merged, merged, false) + padded(4 * merged) + linear_bytes(o, merged, false) + padded(4 * o);
   e.shared += merger + 2 * padded(4 * d) + v.deepstack.size() * (merger + 2 * padded(4 * merged));
-  e.shared += padded(4 * t.hidden);  // final norm
-  const auto layers = static_cast<std::size_t>(t.layers);
-  e.shared += layers * (2 * padded(4 * t.hidden) + 2 * padded(4 * t.head_dim));
-  if (t.moe()) {
-    e.shared += layers * linear_bytes(t.experts, t.hidden, false);
+  for (int stage = 0; stage < layout.pp; ++stage) {
+    const auto layers = static_cast<std::size_t>(stage_layers(config, layout.pp)[static_cast<std::size_t>(stage)].count());
+    std::size_t& shared = e.stage_shared[static_cast<std::size_t>(stage)];
+    shared += layers * (2 * padded(4 * t.hidden) + 2 * padded(4 * t.head_dim));
+    shared += t.moe() ? layers * linear_bytes(t.experts, t.hidden, false) : 0;
+    shared += stage == layout.pp - 1 ? padded(4 * t.hidden) : 0;  // final norm
   }
   for (int rank = 0; rank < layout.ranks(); ++rank) {
-    const TextShard shard = text_shard(config, place_of(layout, rank).tp_index, layout.tp);
+    const Place place = place_of(layout, rank);
+    const auto stage = static_cast<std::size_t>(place.stage);
+    const auto layers = static_cast<std::size_t>(stage_layers(config, layout.pp)[stage].count());
+    const TextShard shard = text_shard(config, place.tp_index, layout.tp);
     const std::int64_t q = shard.heads.count() * t.head_dim, kv = shard.kv_heads.count() * t.head_dim;
     std::size_t cut =
         linear_bytes(q + 2 * kv, t.hidden, config.fp8) + linear_bytes(t.hidden, q, config.fp8, shard.output_slices);
     std::size_t dealt_bytes = 0;
     if (t.moe()) {
-      const auto mine = ExpertTable::contiguous(t.experts, layout.ranks()).experts_of(rank).size();
+      const int stage_rank = rank % layout.stage_ranks();
+      const auto mine = ExpertTable::contiguous(t.experts, layout.stage_ranks()).experts_of(stage_rank).size();
       dealt_bytes = layers * mine *
                     (linear_bytes(2 * t.expert_intermediate, t.hidden, config.fp8) +
                      linear_bytes(t.hidden, t.expert_intermediate, config.fp8, shard.expert_slices));
@@ -66,9 +73,10 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
       cut += linear_bytes(2 * columns, t.hidden, config.fp8) +
              linear_bytes(t.hidden, columns, config.fp8, shard.down_slices);
     }
-    const std::size_t text = layers * cut + linear_bytes(shard.vocabulary.count(), t.hidden, false);
+    const std::size_t head = place.stage == layout.pp - 1 ? linear_bytes(shard.vocabulary.count(), t.hidden, false) : 0;
+    const std::size_t text = layers * cut + head;
     if (layout.tp == 1) {
-      e.shared += rank == 0 ? text : 0;
+      e.stage_shared[stage] += place.member == 0 ? text : 0;
       e.own.push_back(dealt_bytes);
     } else {
       e.own.push_back(text + dealt_bytes);
@@ -80,12 +88,15 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
 TEST(Loader, ResidentBytesAreTheShardsAndNothingElse) {
   for (const char* name : {"tiny-dense", "tiny-moe", "tiny-moe-fp8"}) {
     const Checkpoint checkpoint = open_tiny(name);
-    for (const Layout layout : {Layout{1, 1}, Layout{4, 1}, Layout{1, 2}, Layout{2, 2}}) {
+    for (const Layout layout : {Layout{1, 1}, Layout{4, 1}, Layout{1, 2}, Layout{2, 2}, Layout{.pp = 2},
+                                Layout{.pp = 4}, Layout{.ring = 2, .tp = 1, .pp = 2}, Layout{.ring = 1, .tp = 2, .pp = 3}}) {
       const Expected expected = expected_bytes(checkpoint.config(), layout);
       run_ranks(layout, [&](Ranks& ranks) {
         ThreadPool pool(1);
         const auto model = load_tiny(checkpoint, ranks, pool, Precision::kBf16);
-        const std::size_t shared = ranks.host->local_rank() == 0 ? expected.shared : 0;
+        const auto stage = static_cast<std::size_t>(ranks.place.stage);
+        const std::size_t shared = (ranks.host->local_rank() == 0 ? expected.shared : 0) +
+                                   (ranks.stage_host->local_rank() == 0 ? expected.stage_shared[stage] : 0);
         EXPECT_EQ(model->resident_bytes(), shared + expected.own[static_cast<std::size_t>(ranks.place.rank)])
             << name << " " << described(layout) << " rank " << ranks.place.rank;
       });

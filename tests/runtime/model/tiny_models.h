@@ -26,9 +26,12 @@ inline Compute compute_on(ThreadPool& pool, Precision precision) {
 }
 
 inline std::unique_ptr<Model> load_tiny(const Checkpoint& checkpoint, Ranks& ranks, ThreadPool& pool,
-                                        Precision precision, Observer observer = {}) {
+                                        Precision precision, Observer observer = {}, std::int64_t shared_rows = 0) {
   return Model::load(checkpoint, ranks,
-                     {.compute = compute_on(pool, precision), .observer = std::move(observer), .progress = {}});
+                     {.compute = compute_on(pool, precision),
+                      .observer = std::move(observer),
+                      .progress = {},
+                      .shared_rows_max = shared_rows});
 }
 
 // A prompt of random ids in which some tokens show something: features of a size that a tower gives.
