@@ -101,6 +101,46 @@ struct MpiEndpoint {
   std::unique_ptr<JobBoard> board;
 };
 
+class MpiCommunicator;
+
+// One exchange of a communicator under way.
+class MpiFlight : public Flight {
+ public:
+  explicit MpiFlight(MpiCommunicator& comm) : comm_(comm) {}
+  bool test() override;
+  void wait() override;
+  void withdraw() noexcept override;
+  void end() noexcept override;
+  Traffic sent() const override { return sent_; }
+
+ private:
+  friend class MpiCommunicator;
+  struct Message {
+    int member = 0;  // rank of the job
+    bool receive = false;
+    std::size_t bytes = 0;
+  };
+
+  void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
+  void start_one(const Message& part, std::byte* data);
+  bool moved();
+  void completed(int count, int error);
+  void check_in_time(Clock::time_point since);
+  void failed(const std::exception& error) noexcept;
+  std::vector<int> missing() const;
+
+  MpiCommunicator& comm_;
+  std::string_view what_;
+  Traffic sent_;
+  Clock::time_point begun_;
+  std::vector<MPI_Request> requests_;
+  std::vector<Message> messages_;  // one per request
+  std::vector<int> done_;
+  std::vector<MPI_Status> statuses_;
+  std::size_t bytes_pending_ = 0;
+  std::size_t pending_ = 0;  // requests
+};
+
 class MpiCommunicator : public Communicator {
  public:
   MpiCommunicator(std::shared_ptr<MpiEndpoint> endpoint, Group group)
@@ -108,21 +148,6 @@ class MpiCommunicator : public Communicator {
 
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
-
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                std::string_view what) override {
-    check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
-    endpoint_->board->throw_if_stopped();
-    copy_own_parts(rank(), sends, receives, what);
-    try {
-      start(sends, receives);
-      finish(what);
-    } catch (const std::exception& error) {
-      give_back();
-      abort(error.what());
-      throw;
-    }
-  }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<MpiCommunicator>(endpoint_, split_group(*this, group_, color, key, endpoint_->next_number));
@@ -133,51 +158,59 @@ class MpiCommunicator : public Communicator {
   void abort(std::string_view why) noexcept override { endpoint_->board->stop(endpoint_->rank, why); }
 
   void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
-  Traffic traffic() const override { return traffic_; }
 
  private:
-  struct Message {
-    int member = 0;  // rank of the job
-    bool receive = false;
-    std::size_t bytes = 0;
-  };
+  friend class MpiFlight;
 
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
   }
-  void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
-  void start_one(const Message& part, std::byte* data);
-  void finish(std::string_view what);
-  void completed(std::string_view what, int count, int error);
-  void give_back() noexcept;
-  std::vector<int> missing() const;
 
   std::shared_ptr<MpiEndpoint> endpoint_;
   Group group_;
-  Traffic traffic_;
-  // Of the exchange under way.
-  std::vector<MPI_Request> requests_;
-  std::vector<Message> messages_;  // one per request
-  std::vector<int> done_;
-  std::vector<MPI_Status> statuses_;
-  std::size_t bytes_pending_ = 0;
+  std::vector<std::unique_ptr<MpiFlight>> flights_;  // under way
+  std::vector<std::unique_ptr<MpiFlight>> idle_;
 };
 
-void MpiCommunicator::start_one(const Message& part, std::byte* data) {
+Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+  check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
+  endpoint_->board->throw_if_stopped();
+  copy_own_parts(rank(), sends, receives, what);
+  if (idle_.empty()) {
+    idle_.push_back(std::make_unique<MpiFlight>(*this));
+  }
+  MpiFlight& flight = *flights_.emplace_back(std::move(idle_.back()));
+  idle_.pop_back();
+  flight.what_ = what;
+  flight.begun_ = Clock::now();
+  try {
+    flight.start(sends, receives);
+  } catch (const std::exception& error) {
+    flight.failed(error);
+    flight.withdraw();
+    flight.end();
+    throw;
+  }
+  return flight;
+}
+
+void MpiFlight::start_one(const Message& part, std::byte* data) {
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
   for (std::size_t at = 0; at < part.bytes;) {
     const std::size_t bytes = std::min(part.bytes - at, message_bytes_max);
     MPI_Request request = MPI_REQUEST_NULL;
     if (part.receive) {
-      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
+      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, comm_.group_.number, endpoint.comm,
                         &request),
               "MPI_Irecv");
     } else {
-      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, group_.number, endpoint_->comm,
+      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, comm_.group_.number, endpoint.comm,
                         &request),
               "MPI_Isend");
-      traffic_.messages += 1;
-      traffic_.bytes += bytes;
+      sent_.messages += 1;
+      sent_.bytes += bytes;
     }
     requests_.push_back(request);
     messages_.push_back({part.member, part.receive, bytes});
@@ -187,26 +220,28 @@ void MpiCommunicator::start_one(const Message& part, std::byte* data) {
 }
 
 // Receives first: a message that finds its place is copied once less.
-void MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
+void MpiFlight::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
   requests_.clear();
   messages_.clear();
+  sent_ = {};
   bytes_pending_ = 0;
   for (const ReceivePart& part : receives) {
-    if (part.peer != rank()) {
-      start_one({member(part.peer), true, part.bytes.size()}, part.bytes.data());
+    if (part.peer != comm_.rank()) {
+      start_one({comm_.member(part.peer), true, part.bytes.size()}, part.bytes.data());
     }
   }
   for (const SendPart& part : sends) {
-    if (part.peer != rank()) {
+    if (part.peer != comm_.rank()) {
       // MPI reads through a pointer to mutable bytes in its old bindings only.
-      start_one({member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
+      start_one({comm_.member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
     }
   }
+  pending_ = requests_.size();
   done_.resize(requests_.size());
   statuses_.resize(requests_.size());
 }
 
-std::vector<int> MpiCommunicator::missing() const {
+std::vector<int> MpiFlight::missing() const {
   std::vector<int> ranks;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL) {
@@ -219,19 +254,21 @@ std::vector<int> MpiCommunicator::missing() const {
 }
 
 // Books `count` messages of done_; `error` is what MPI_Testsome said.
-void MpiCommunicator::completed(std::string_view what, int count, int error) {
+void MpiFlight::completed(int count, int error) {
+  const int own = comm_.endpoint_->rank;
   for (int i = 0; i < count; ++i) {
     const auto at = static_cast<std::size_t>(i);
     const Message& message = messages_[static_cast<std::size_t>(done_[at])];
     bytes_pending_ -= message.bytes;
+    --pending_;
     if (error == MPI_ERR_IN_STATUS && statuses_[at].MPI_ERROR != MPI_SUCCESS) {
-      checked(statuses_[at].MPI_ERROR, fmt::format("'{}' {} rank {} at rank {}", what, message.receive ? "from" : "to",
-                                                   message.member, endpoint_->rank));
+      checked(statuses_[at].MPI_ERROR,
+              fmt::format("'{}' {} rank {} at rank {}", what_, message.receive ? "from" : "to", message.member, own));
     }
     int received = 0;
     if (message.receive && (MPI_Get_count(&statuses_[at], MPI_BYTE, &received) != MPI_SUCCESS ||
                             static_cast<std::size_t>(received) != message.bytes)) {
-      refuse_length(what, message.member, endpoint_->rank, static_cast<std::size_t>(received), message.bytes);
+      refuse_length(what_, message.member, own, static_cast<std::size_t>(received), message.bytes);
     }
   }
   if (error != MPI_ERR_IN_STATUS) {
@@ -239,44 +276,80 @@ void MpiCommunicator::completed(std::string_view what, int count, int error) {
   }
 }
 
-void MpiCommunicator::finish(std::string_view what) {
-  JobBoard& board = *endpoint_->board;
-  const auto until = Clock::now() + endpoint_->deadline;
-  Patience patience;
-  patience.progressed(bytes_pending_);
-  bool waits = false;  // as the board says
-  while (!requests_.empty()) {
-    int count = 0;
-    const int error =
-        MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
-    if (count == MPI_UNDEFINED) {  // nothing is left
-      break;
-    }
-    if (count > 0 || error != MPI_SUCCESS) {
-      completed(what, count, error);
-      patience.progressed(bytes_pending_);
-      continue;
-    }
-    board.throw_if_stopped();
-    if (!waits) {
-      board.set_waits_for(endpoint_->rank, missing().front());
-      waits = true;
-    }
-    if (Clock::now() >= until) {
-      const auto ranks = missing();
-      board.set_waits_for(endpoint_->rank, ranks.front());
-      give_up(board, endpoint_->rank, what, endpoint_->deadline, ranks);
-    }
-    patience.pause();
+// One poll, which moves messages of all exchanges: true when some of this one were done by it.
+bool MpiFlight::moved() {
+  int count = 0;
+  const int error = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  if (count == MPI_UNDEFINED) {  // nothing is left
+    pending_ = 0;
+    return true;
   }
-  if (waits) {
-    board.set_waits_for(endpoint_->rank, -1);
+  if (count > 0 || error != MPI_SUCCESS) {
+    completed(count, error);
+    return true;
+  }
+  return false;
+}
+
+void MpiFlight::check_in_time(Clock::time_point since) {
+  MpiEndpoint& endpoint = *comm_.endpoint_;
+  endpoint.board->throw_if_stopped();
+  if (Clock::now() >= since + endpoint.deadline) {
+    const auto ranks = missing();
+    endpoint.board->set_waits_for(endpoint.rank, ranks.front());
+    give_up(*endpoint.board, endpoint.rank, what_, endpoint.deadline, ranks);
   }
 }
 
-// After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left
-// alone; no MPI call but the abort follows.
-void MpiCommunicator::give_back() noexcept {
+void MpiFlight::failed(const std::exception& error) noexcept { comm_.abort(error.what()); }
+
+bool MpiFlight::test() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  try {
+    while (pending_ > 0 && moved()) {
+    }
+    if (pending_ > 0) {
+      check_in_time(begun_);
+    }
+    return pending_ == 0;
+  } catch (const std::exception& error) {
+    failed(error);
+    throw;
+  }
+}
+
+void MpiFlight::wait() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
+  const auto begun = Clock::now();
+  Patience patience;
+  patience.progressed(bytes_pending_);
+  bool waits = false;  // as the board says
+  try {
+    while (pending_ > 0) {
+      if (moved()) {
+        patience.progressed(bytes_pending_);
+        continue;
+      }
+      check_in_time(begun);
+      if (!waits) {
+        endpoint.board->set_waits_for(endpoint.rank, missing().front());
+        waits = true;
+      }
+      patience.pause();
+    }
+  } catch (const std::exception& error) {
+    failed(error);
+    throw;
+  }
+  if (waits) {
+    endpoint.board->set_waits_for(endpoint.rank, -1);
+  }
+}
+
+// The memory of the parts is about to go, so nothing may be received into it any more. Sends are left alone; no MPI call but
+// the abort follows.
+void MpiFlight::withdraw() noexcept {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {
       MPI_Cancel(&requests_[i]);
@@ -284,6 +357,13 @@ void MpiCommunicator::give_back() noexcept {
     }
   }
   requests_.clear();
+}
+
+void MpiFlight::end() noexcept {
+  auto& flights = comm_.flights_;
+  const auto own = std::find_if(flights.begin(), flights.end(), [this](const auto& flight) { return flight.get() == this; });
+  comm_.idle_.push_back(std::move(*own));
+  flights.erase(own);
 }
 
 // The environment variable's whole number, 0 when it is absent or something else.

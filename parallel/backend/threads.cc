@@ -53,6 +53,34 @@ struct ThreadEndpoint {
   std::chrono::milliseconds deadline = std::chrono::seconds(120);
 };
 
+class ThreadCommunicator;
+
+// One exchange of a communicator under way. Its messages lie in the boxes of the job until their receivers take them.
+class ThreadFlight : public Flight {
+ public:
+  explicit ThreadFlight(ThreadCommunicator& comm) : comm_(comm) {}
+  bool test() override;
+  void wait() override;
+  void withdraw() noexcept override;
+  void end() noexcept override;
+  Traffic sent() const override { return sent_; }
+
+ private:
+  friend class ThreadCommunicator;
+  bool all_taken() const {
+    return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
+  }
+  bool done() const { return outstanding_.empty() && all_taken(); }
+  std::vector<int> missing() const;
+
+  ThreadCommunicator& comm_;
+  std::string_view what_;
+  Traffic sent_;
+  std::chrono::steady_clock::time_point begun_;
+  std::vector<Post> posts_;
+  std::vector<ReceivePart> outstanding_;  // receives not yet filled, in order
+};
+
 class ThreadCommunicator : public Communicator {
  public:
   ThreadCommunicator(std::shared_ptr<ThreadEndpoint> endpoint, Group group)
@@ -60,8 +88,6 @@ class ThreadCommunicator : public Communicator {
 
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
-
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<ThreadCommunicator>(endpoint_,
@@ -78,53 +104,83 @@ class ThreadCommunicator : public Communicator {
   }
 
   void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
-  Traffic traffic() const override { return traffic_; }
 
  private:
+  friend class ThreadFlight;
   using Lock = std::unique_lock<std::mutex>;
 
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
   }
-  void post(std::span<const SendPart> sends);
-  bool take_arrived(Lock& lock, std::span<const ReceivePart> receives, std::string_view what);
-  bool all_taken() const;
-  std::vector<int> missing(std::span<const ReceivePart> receives) const;
-  void withdraw(Lock& lock);
+  void send(std::span<const SendPart> sends, ThreadFlight& flight);
+  bool take_arrived(Lock& lock);
+  bool take_arrived(Lock& lock, ThreadFlight& flight);
+  bool moved(Lock& lock, ThreadFlight& flight, std::chrono::steady_clock::time_point since);
 
   std::shared_ptr<ThreadEndpoint> endpoint_;
   ThreadJob& job_;
   Group group_;
-  Traffic traffic_;
-  std::vector<Post> posts_;               // of the exchange under way
-  std::vector<std::size_t> outstanding_;  // indices of receives not yet filled, in order
-  std::vector<bool> late_;                // peers whose next message has not arrived, in one pass over outstanding_
+  std::vector<std::unique_ptr<ThreadFlight>> flights_;  // under way, in the order of posting
+  std::vector<std::unique_ptr<ThreadFlight>> idle_;
+  std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over the flights
 };
 
-void ThreadCommunicator::post(std::span<const SendPart> sends) {
-  posts_.clear();
-  posts_.reserve(sends.size());  // boxes hold pointers
+Flight& ThreadCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+  job_.board.throw_if_stopped();
+  copy_own_parts(rank(), sends, receives, what);
+  if (idle_.empty()) {
+    idle_.push_back(std::make_unique<ThreadFlight>(*this));
+  }
+  ThreadFlight& flight = *flights_.emplace_back(std::move(idle_.back()));
+  idle_.pop_back();
+  flight.what_ = what;
+  flight.begun_ = std::chrono::steady_clock::now();
+  flight.outstanding_.clear();
+  for (const ReceivePart& part : receives) {
+    if (part.peer != rank() && !part.bytes.empty()) {
+      flight.outstanding_.push_back(part);
+    }
+  }
+  const Lock lock(job_.mutex);
+  send(sends, flight);
+  return flight;
+}
+
+void ThreadCommunicator::send(std::span<const SendPart> sends, ThreadFlight& flight) {
+  flight.sent_ = {};
+  flight.posts_.clear();
+  flight.posts_.reserve(sends.size());  // boxes hold pointers
   for (const SendPart& send : sends) {
     if (send.peer == rank() || send.bytes.empty()) {
       continue;
     }
     const int receiver = member(send.peer);
-    posts_.push_back({.group = group_.number, .receiver = receiver, .bytes = send.bytes});
-    job_.box(endpoint_->rank, receiver).push_back(&posts_.back());
+    flight.posts_.push_back({.group = group_.number, .receiver = receiver, .bytes = send.bytes});
+    job_.box(endpoint_->rank, receiver).push_back(&flight.posts_.back());
     job_.cv(receiver).notify_all();
-    traffic_.messages += 1;
-    traffic_.bytes += send.bytes.size();
+    flight.sent_.messages += 1;
+    flight.sent_.bytes += send.bytes.size();
   }
 }
 
-// Fills every receive whose message is there; true when at least one was filled. Copies without the mutex: messages arrive
-// meanwhile, and a receive whose sender still owes an earlier one must not take them.
-bool ThreadCommunicator::take_arrived(Lock& lock, std::span<const ReceivePart> receives, std::string_view what) {
+// Fills every receive of every flight whose message is there; true when at least one was filled. Flights in the order of
+// posting: a receive whose sender still owes an earlier one must not take its message.
+bool ThreadCommunicator::take_arrived(Lock& lock) {
   bool moved = false;
   late_.assign(static_cast<std::size_t>(size()), false);
-  for (std::size_t at = 0; at < outstanding_.size();) {
-    const ReceivePart& part = receives[outstanding_[at]];
+  for (const auto& flight : flights_) {
+    moved = take_arrived(lock, *flight) || moved;
+  }
+  return moved;
+}
+
+// Copies without the mutex: messages arrive meanwhile.
+bool ThreadCommunicator::take_arrived(Lock& lock, ThreadFlight& flight) {
+  bool moved = false;
+  for (std::size_t at = 0; at < flight.outstanding_.size();) {
+    const ReceivePart part = flight.outstanding_[at];
     if (late_[static_cast<std::size_t>(part.peer)]) {
       ++at;
       continue;
@@ -150,22 +206,32 @@ bool ThreadCommunicator::take_arrived(Lock& lock, std::span<const ReceivePart> r
     post->state = Post::State::kTaken;
     job_.cv(sender).notify_all();
     if (sent != part.bytes.size()) {
-      refuse_length(what, sender, endpoint_->rank, sent, part.bytes.size());
+      refuse_length(flight.what_, sender, endpoint_->rank, sent, part.bytes.size());
     }
-    outstanding_.erase(outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
+    flight.outstanding_.erase(flight.outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
     moved = true;
   }
   return moved;
 }
 
-bool ThreadCommunicator::all_taken() const {
-  return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
+// One look at all that is under way: true when something moved. Throws when the job was stopped, or when the flight is not
+// done a deadline after `since`.
+bool ThreadCommunicator::moved(Lock& lock, ThreadFlight& flight, std::chrono::steady_clock::time_point since) {
+  const bool moved = take_arrived(lock);
+  if (flight.done()) {
+    return true;
+  }
+  job_.board.throw_if_stopped();
+  if (!moved && std::chrono::steady_clock::now() >= since + endpoint_->deadline) {
+    give_up(job_.board, endpoint_->rank, flight.what_, endpoint_->deadline, flight.missing());
+  }
+  return moved;
 }
 
-std::vector<int> ThreadCommunicator::missing(std::span<const ReceivePart> receives) const {
+std::vector<int> ThreadFlight::missing() const {
   std::vector<int> ranks;
-  for (const std::size_t index : outstanding_) {
-    ranks.push_back(member(receives[index].peer));
+  for (const ReceivePart& part : outstanding_) {
+    ranks.push_back(comm_.member(part.peer));
   }
   for (const Post& post : posts_) {
     if (post.state != Post::State::kTaken) {
@@ -177,55 +243,64 @@ std::vector<int> ThreadCommunicator::missing(std::span<const ReceivePart> receiv
   return ranks;
 }
 
-// Takes back what nobody has claimed and waits for the copies under way: the caller's memory is about to go.
-void ThreadCommunicator::withdraw(Lock& lock) {
+bool ThreadFlight::test() {
+  ThreadCommunicator::Lock lock(comm_.job_.mutex);
+  try {
+    comm_.moved(lock, *this, begun_);
+    return done();
+  } catch (const std::exception& error) {
+    lock.unlock();
+    comm_.abort(error.what());
+    throw;
+  }
+}
+
+void ThreadFlight::wait() {
+  const auto begun = std::chrono::steady_clock::now();
+  const int self = comm_.endpoint_->rank;
+  ThreadJob& job = comm_.job_;
+  ThreadCommunicator::Lock lock(job.mutex);
+  try {
+    for (bool waits = false;;) {
+      const bool moved = comm_.moved(lock, *this, begun);
+      if (done()) {
+        if (waits) {
+          job.board.set_waits_for(self, -1);
+        }
+        return;
+      }
+      if (!moved) {
+        job.board.set_waits_for(self, missing().front());
+        waits = true;
+        job.cv(self).wait_until(lock, begun + comm_.endpoint_->deadline);
+      }
+    }
+  } catch (const std::exception& error) {
+    lock.unlock();
+    comm_.abort(error.what());
+    throw;
+  }
+}
+
+// Takes back what nobody has claimed and waits for the copies under way.
+void ThreadFlight::withdraw() noexcept {
+  ThreadCommunicator::Lock lock(comm_.job_.mutex);
   for (Post& post : posts_) {
     if (post.state == Post::State::kWaiting) {
-      auto& box = job_.box(endpoint_->rank, post.receiver);
+      auto& box = comm_.job_.box(comm_.endpoint_->rank, post.receiver);
       box.erase(std::find(box.begin(), box.end(), &post));
       post.state = Post::State::kTaken;
     }
   }
-  job_.cv(endpoint_->rank).wait(lock, [this] { return all_taken(); });
+  outstanding_.clear();
+  comm_.job_.cv(comm_.endpoint_->rank).wait(lock, [this] { return all_taken(); });
 }
 
-void ThreadCommunicator::exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                  std::string_view what) {
-  job_.board.throw_if_stopped();
-  copy_own_parts(rank(), sends, receives, what);
-  outstanding_.clear();
-  for (std::size_t i = 0; i < receives.size(); ++i) {
-    if (receives[i].peer != rank() && !receives[i].bytes.empty()) {
-      outstanding_.push_back(i);
-    }
-  }
-  const auto until = std::chrono::steady_clock::now() + endpoint_->deadline;
-  const int self = endpoint_->rank;
-  Lock lock(job_.mutex);
-  post(sends);
-  try {
-    for (;;) {
-      const bool moved = take_arrived(lock, receives, what);
-      if (outstanding_.empty() && all_taken()) {
-        break;
-      }
-      job_.board.throw_if_stopped();
-      if (moved) {
-        continue;
-      }
-      job_.board.set_waits_for(self, missing(receives).front());
-      if (std::chrono::steady_clock::now() >= until) {
-        give_up(job_.board, self, what, endpoint_->deadline, missing(receives));
-      }
-      job_.cv(self).wait_until(lock, until);
-    }
-    job_.board.set_waits_for(self, -1);
-  } catch (const std::exception& error) {
-    withdraw(lock);
-    lock.unlock();
-    abort(error.what());
-    throw;
-  }
+void ThreadFlight::end() noexcept {
+  auto& flights = comm_.flights_;
+  const auto own = std::find_if(flights.begin(), flights.end(), [this](const auto& flight) { return flight.get() == this; });
+  comm_.idle_.push_back(std::move(*own));
+  flights.erase(own);
 }
 
 }  // namespace

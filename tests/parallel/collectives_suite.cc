@@ -227,6 +227,44 @@ void check_order_of_parts(Communicator& comm) {
   }
 }
 
+void check_posted_exchanges(Communicator& comm) {
+  const int n = comm.size();
+  const int next = (comm.rank() + 1) % n, before = (comm.rank() + n - 1) % n;
+  const std::vector<std::size_t> sizes{1, 100'000, 7, 0, 3'000'000, 50, 40'000};
+  const Traffic sent = comm.traffic();
+  for (const bool backwards : {false, true}) {
+    std::vector<Bytes> out, in;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      out.push_back(bytes_of(comm.rank() * 10 + static_cast<int>(i), sizes[i]));
+      in.emplace_back(sizes[i]);
+    }
+    std::vector<Exchange> exchanges;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      const SendPart send{next, out[i]};
+      const ReceivePart receive{before, in[i]};
+      exchanges.push_back(comm.post({&send, 1}, {&receive, 1}, "posted"));
+    }
+    for (int asked = 0; asked < 20; ++asked) {
+      exchanges[static_cast<std::size_t>(asked) % sizes.size()].test();
+    }
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      Exchange& exchange = exchanges[backwards ? sizes.size() - 1 - i : i];
+      if (i % 2 == 0) {
+        exchange.wait();
+      } else {
+        while (!exchange.test()) {
+        }
+      }
+    }
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      EXPECT_EQ(in[i], bytes_of(before * 10 + static_cast<int>(i), sizes[i])) << "exchange " << i;
+    }
+  }
+  if (n > 1) {
+    EXPECT_EQ(comm.traffic().bytes - sent.bytes, 2U * (1 + 100'000 + 7 + 3'000'000 + 50 + 40'000));
+  }
+}
+
 void check_long_exchange(Communicator& comm, std::size_t bytes) {
   const int n = comm.size();
   std::vector<Bytes> out;

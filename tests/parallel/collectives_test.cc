@@ -25,6 +25,10 @@ TEST_P(Collectives, Split) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_split(*ranks.world); });
 }
 
+TEST_P(Collectives, PostedExchangesEndInAnyOrder) {
+  run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_posted_exchanges(*ranks.world); });
+}
+
 TEST_P(Collectives, PartsBetweenTwoRanksPairUpInOrder) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_order_of_parts(*ranks.world); });
 }
