@@ -28,7 +28,7 @@ struct EngineSettings {
   std::int64_t stretch_tokens = 0;       // visual tokens that a rank decodes and encodes at once; 0: by their memory
   bool look_ahead = true;                // films are decoded while others are computed; changes no answer
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
-  RingPass ring_pass = RingPass::kFewestBytes;
+  RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
 };
 

@@ -12,6 +12,7 @@
 #include "kernels/rotary.h"
 #include "monitoring/check.h"
 #include "parallel/collectives.h"
+#include "parallel/ring_rates.h"
 #include "runtime/model/tp_gather.h"
 
 namespace zoetrope {
@@ -55,7 +56,8 @@ Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& wei
       rms_eps_(static_cast<float>(config.rms_eps)),
       inv_freq_(rotary_frequencies(rotary_settings(config))),
       axes_(rotary_axes(rotary_settings(config))),
-      ring_attention_(*ranks.ring, compute, kv_layout(), ring_pass) {
+      ring_attention_(*ranks.ring, compute, kv_layout(), ring_pass,
+                      ring_pass == RingPass::kLeastTime ? measured_rates(*ranks.ring, compute, kv_layout(), static_cast<int>(shard.heads.count())) : RingRates{}) {
   if (config.moe()) {
     moe_.emplace(config_, compute_, ranks_, experts, observer_);
   }

@@ -90,7 +90,7 @@ class Model {
     Compute compute;
     Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
-    RingPass ring_pass = RingPass::kFewestBytes;    // of sequences that span members
+    RingPass ring_pass = RingPass::kLeastTime;      // of sequences that span members
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.
