@@ -1,6 +1,5 @@
 // `zoetrope bench --model DIR`: prefill and decode of a model without media or text, for comparisons with peers.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,23 +12,13 @@
 #include "parallel/collectives.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/launch.h"
+#include "runtime/cli/stopwatch.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/json/json.h"
 #include "runtime/model/model.h"
 
 namespace zoetrope {
 namespace {
-
-double cpu_seconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Streams of this member with `depth` tokens of context already there. The context is zero-filled pages that were really
 // written: attention reads every byte of them, and its time does not depend on the values.
@@ -116,11 +105,6 @@ Measured measure(Model& model, Ranks& ranks, const Compute& compute, const RunAr
     }
   }
   return measured;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
