@@ -151,7 +151,7 @@ Arguments parse_arguments(int argc, char** argv) {
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
   bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(CLI::Range(1, 1 << 24));
-  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them (left out: 16384, 32768, 65536)")->check(CLI::Range(0, 1 << 24));
+  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(CLI::Range(0, 1 << 24));
   bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
   bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric)");

@@ -395,7 +395,10 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
     }
     const RingRates rates = measured_rates(*ranks.ring, compute, kLayout, kHeads);
     const std::int64_t context = contexts.front();
-    const auto steps = cross(ranks, compute, rates, context, bench.quick ? 64 : 1024, bench.quick ? 1 : bench.reps);
+    std::vector<Crossover> steps;
+    if (bench.depth == 0) {
+      steps = cross(ranks, compute, rates, context, bench.quick ? 64 : 1024, bench.quick ? 1 : bench.reps);
+    }
     if (ranks.leader() && bench.json) {
       json::Object object;
       object["contexts"] = std::move(all);
