@@ -451,6 +451,14 @@ void RingAttention::attend_in_place(const RingPages& pages, std::span<const Ring
   attention(compute_, layout_, pages.all, here);
 }
 
+std::byte* RingAttention::VisitMemory::at_least(std::size_t count) {
+  if (count > bytes.size()) {
+    memory = private_memory();
+    bytes = memory->allocate(count);
+  }
+  return bytes.data();
+}
+
 // The pages of one turn: a subtree of the classes of the member that visits.
 struct RingAttention::Visit {
   int leaf = 0;                  // whose low bits are the slot that visits
@@ -481,9 +489,8 @@ RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& jo
       sends.push_back({peer, {pages.page(page.page_id), layout_.page_bytes()}});
     }
   }
-  std::vector<std::byte>& memory = visiting_pages_[at(turn % 2)];
-  memory.resize(std::max(memory.size(), job.q.rows > 0 ? visit.refs.size() * layout_.page_bytes() : 0));
-  visit.where = {.layer_base = memory.data(), .page_stride = layout_.page_bytes()};
+  std::byte* const memory = visiting_pages_[at(turn % 2)].at_least(job.q.rows > 0 ? visit.refs.size() * layout_.page_bytes() : 0);
+  visit.where = {.layer_base = memory, .page_stride = layout_.page_bytes()};
   for (std::size_t i = 0; i < visit.refs.size(); ++i) {
     visit.refs[i].page_id = static_cast<std::int64_t>(i);
     if (job.q.rows > 0) {

@@ -14,6 +14,7 @@
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "parallel/communicator.h"
+#include "parallel/host_memory.h"
 #include "parallel/ring_cost.h"
 #include "parallel/ring_memory.h"
 #include "parallel/ring_partials.h"
@@ -87,7 +88,13 @@ class RingAttention {
   RingPass pass_;
   RingRates rates_;
   std::vector<float> rows_;                // K and V rows for own pages
-  std::array<std::vector<std::byte>, 2> visiting_pages_;  // of this turn and of the next
+  // Where pages visit, of this turn and of the next. In huge pages: attention reads them as fast as those at home.
+  struct VisitMemory {
+    std::unique_ptr<HostMemory> memory;
+    std::span<std::byte> bytes;
+    std::byte* at_least(std::size_t count);
+  };
+  std::array<VisitMemory, 2> visiting_pages_;
   SparePartials spare_;
   int partials_alive_max_ = 0;
   std::vector<bool> by_pages_;  // jobs of this step

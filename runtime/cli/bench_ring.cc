@@ -328,7 +328,7 @@ json::Array array_of(const std::vector<Crossover>& rows) {
 }
 
 std::string table(std::int64_t context, const std::vector<Row>& rows, double flops) {
-  std::string text = fmt::format("last tokens of {} ({:.1f} GF/s by the ranks together when independent)\n", context, flops / rows[0].seconds * 1e-9);
+  std::string text = fmt::format("tokens at the end of {} ({:.1f} GF/s by the ranks together when independent)\n", context, flops / rows[0].seconds * 1e-9);
   text += fmt::format("  {:<26} {:>10} {:>16} {:>14} {:>14} {:>14}\n", "way", "ms", "of independent", "work max/mean", "bytes sent", "closed form");
   for (const Row& row : rows) {
     text += fmt::format("  {:<26} {:>10.2f} {:>16.3f} {:>14.4f} {:>14} {:>14}\n", row.way, row.seconds * 1e3, row.of_independent, row.balance, row.bytes, row.closed_form);
@@ -405,7 +405,9 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
       object["steps"] = array_of(steps);
       std::fputs((boost::json::serialize(object) + "\n").c_str(), stdout);
     } else if (ranks.leader()) {
-      std::fputs(table(rates, steps, context).c_str(), stdout);
+      if (!steps.empty()) {
+        std::fputs(table(rates, steps, context).c_str(), stdout);
+      }
       std::fputs(traffic_table({{"world", &ranks.world->book()}, {"ring", &ranks.ring->book()}}).c_str(), stdout);
     }
     return 0;
