@@ -22,6 +22,7 @@
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "parallel/backend/flight_pool.h"
 #include "parallel/backend/group.h"
 #include "parallel/backend/host_name.h"
 #include "parallel/backend/job_board.h"
@@ -170,19 +171,14 @@ class MpiCommunicator : public Communicator {
 
   std::shared_ptr<MpiEndpoint> endpoint_;
   Group group_;
-  std::vector<std::unique_ptr<MpiFlight>> flights_;  // under way
-  std::vector<std::unique_ptr<MpiFlight>> idle_;
+  FlightPool<MpiFlight> flights_;
 };
 
 Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
   check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
   endpoint_->board->throw_if_stopped();
   copy_own_parts(rank(), sends, receives, what);
-  if (idle_.empty()) {
-    idle_.push_back(std::make_unique<MpiFlight>(*this));
-  }
-  MpiFlight& flight = *flights_.emplace_back(std::move(idle_.back()));
-  idle_.pop_back();
+  MpiFlight& flight = flights_.begin(*this);
   flight.what_ = what;
   flight.begun_ = Clock::now();
   try {
@@ -359,12 +355,7 @@ void MpiFlight::withdraw() noexcept {
   requests_.clear();
 }
 
-void MpiFlight::end() noexcept {
-  auto& flights = comm_.flights_;
-  const auto own = std::find_if(flights.begin(), flights.end(), [this](const auto& flight) { return flight.get() == this; });
-  comm_.idle_.push_back(std::move(*own));
-  flights.erase(own);
-}
+void MpiFlight::end() noexcept { comm_.flights_.end(this); }
 
 // The environment variable's whole number, 0 when it is absent or something else.
 int number_in(const char* variable) {

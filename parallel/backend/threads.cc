@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "monitoring/check.h"
+#include "parallel/backend/flight_pool.h"
 #include "parallel/backend/group.h"
 #include "parallel/backend/job_board.h"
 
@@ -122,19 +123,14 @@ class ThreadCommunicator : public Communicator {
   std::shared_ptr<ThreadEndpoint> endpoint_;
   ThreadJob& job_;
   Group group_;
-  std::vector<std::unique_ptr<ThreadFlight>> flights_;  // under way, in the order of posting
-  std::vector<std::unique_ptr<ThreadFlight>> idle_;
+  FlightPool<ThreadFlight> flights_;
   std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over the flights
 };
 
 Flight& ThreadCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
   job_.board.throw_if_stopped();
   copy_own_parts(rank(), sends, receives, what);
-  if (idle_.empty()) {
-    idle_.push_back(std::make_unique<ThreadFlight>(*this));
-  }
-  ThreadFlight& flight = *flights_.emplace_back(std::move(idle_.back()));
-  idle_.pop_back();
+  ThreadFlight& flight = flights_.begin(*this);
   flight.what_ = what;
   flight.begun_ = std::chrono::steady_clock::now();
   flight.outstanding_.clear();
@@ -170,7 +166,7 @@ void ThreadCommunicator::send(std::span<const SendPart> sends, ThreadFlight& fli
 bool ThreadCommunicator::take_arrived(Lock& lock) {
   bool moved = false;
   late_.assign(static_cast<std::size_t>(size()), false);
-  for (const auto& flight : flights_) {
+  for (const auto& flight : flights_.under_way()) {
     moved = take_arrived(lock, *flight) || moved;
   }
   return moved;
@@ -296,12 +292,7 @@ void ThreadFlight::withdraw() noexcept {
   comm_.job_.cv(comm_.endpoint_->rank).wait(lock, [this] { return all_taken(); });
 }
 
-void ThreadFlight::end() noexcept {
-  auto& flights = comm_.flights_;
-  const auto own = std::find_if(flights.begin(), flights.end(), [this](const auto& flight) { return flight.get() == this; });
-  comm_.idle_.push_back(std::move(*own));
-  flights.erase(own);
-}
+void ThreadFlight::end() noexcept { comm_.flights_.end(this); }
 
 }  // namespace
 
