@@ -75,9 +75,10 @@ void walk_tiles(const Compute& compute, const KvLayout& layout, KvPages pages, s
   const auto count = static_cast<std::int64_t>(tiles.size());
   const int subtrees = subtrees_per_tile(compute, count, members);
   if (subtrees == 1) {
-    compute.pool->parallel_for(count, [&](std::int64_t piece, int) {
+    compute.pool->parallel_for(count, [&](std::int64_t piece, int thread) {
       const Tile& tile = tiles[static_cast<std::size_t>(piece)];
-      Walk walk(body, layout, pages, tile, tile_scratch.floats(Walk::floats(rows, layout.head_dim)));
+      Walk walk(body, layout, pages, tile, tile_scratch.floats(Walk::floats(rows, layout.head_dim)),
+                thread == 0 ? compute.between : nullptr);
       walk.root(member, members, walk.node(0));
       finish(tile, walk.node(0));
     });
@@ -89,11 +90,11 @@ void walk_tiles(const Compute& compute, const KvLayout& layout, KvPages pages, s
     return TilePartial(shared + static_cast<std::size_t>(tile * subtrees + subtree) * partial,
                        tiles[static_cast<std::size_t>(tile)].rows, layout.head_dim);
   };
-  compute.pool->parallel_for(count * subtrees, [&](std::int64_t piece, int) {
+  compute.pool->parallel_for(count * subtrees, [&](std::int64_t piece, int thread) {
     const std::int64_t index = piece / subtrees;
     const auto subtree = static_cast<int>(piece % subtrees);
     Walk walk(body, layout, pages, tiles[static_cast<std::size_t>(index)],
-              tile_scratch.floats(Walk::floats(rows, layout.head_dim)));
+              tile_scratch.floats(Walk::floats(rows, layout.head_dim)), thread == 0 ? compute.between : nullptr);
     walk.root(member + members * subtree, members * subtrees, root(index, subtree));
   });
   compute.pool->parallel_for(count, [&](std::int64_t index, int) {

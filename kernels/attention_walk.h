@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -143,8 +144,11 @@ struct TileSpace {
 // Its children are the residues residue and residue + modulus of twice the modulus: stride halving, read from the root.
 class Walk {
  public:
-  Walk(const AttentionBody& body, const KvLayout& layout, KvPages pages, const Tile& tile, float* memory)
-      : body_(body),
+  // `between`: called before each page, may be null.
+  Walk(const AttentionBody& body, const KvLayout& layout, KvPages pages, const Tile& tile, float* memory,
+       const std::function<void()>* between = nullptr)
+      : between_(between),
+        body_(body),
         layout_(layout),
         pages_(pages),
         tile_(tile),
@@ -240,6 +244,9 @@ class Walk {
   }
 
   void visit(const PageRef& page, const PageRef* next, const TilePartial& out) {
+    if (between_ != nullptr) {
+      (*between_)();
+    }
     const std::byte* head = head_of(page);
     body_.visit_page({.keys = head,
                       .values = head + keys_bytes(layout_),
@@ -256,6 +263,7 @@ class Walk {
                       .o = out.o});
   }
 
+  const std::function<void()>* between_;
   const AttentionBody& body_;
   const KvLayout& layout_;
   KvPages pages_;

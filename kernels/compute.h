@@ -1,6 +1,8 @@
 // What every op is given first: which body computes, on which threads, in which precision.
 #pragma once
 
+#include <functional>
+
 #include "kernels/tensor.h"
 #include "kernels/thread_pool.h"
 
@@ -12,6 +14,8 @@ struct Compute {
   const Body* body = nullptr;
   ThreadPool* pool = nullptr;
   Precision precision = Precision::kBf16;
+  // Called now and then by the calling thread during attention, between pages: messages that move meanwhile. May be null.
+  const std::function<void()>* between = nullptr;
 
   bool rounds() const { return precision == Precision::kBf16; }
 };

@@ -1,7 +1,7 @@
-// What ranks say to each other. One virtual call, exchange(), carries everything (post() is its first half); the
-// collectives (collectives.h) are written on it, so their order of additions is ours and the same over every backend.
-// Every exchange has a deadline and watches the abort flag of its group: it returns or throws Error(kCluster) that
-// names the ranks it waited for, the operation and the seconds; it never hangs.
+// What ranks say to each other. post() carries everything; exchange() posts and waits, and the collectives (collectives.h)
+// are written on it, so their order of additions is ours and the same over every backend.
+// Every exchange has a deadline and watches the abort flag of its group: it ends or throws Error(kCluster) that names the
+// ranks it waited for, the operation and the seconds; it never hangs.
 #pragma once
 
 #include <chrono>
@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "parallel/grow_only.h"
+#include "parallel/traffic.h"
 
 namespace zoetrope {
 
@@ -25,21 +26,50 @@ struct ReceivePart {
   std::span<std::byte> bytes;  // exactly as many as the peer sends
 };
 
-// What a rank has sent, for the counters and the tests of closed forms. Messages to itself are not counted.
-struct Traffic {
-  std::uint64_t messages = 0;
-  std::uint64_t bytes = 0;
+// The messages of one exchange under way: a backend's side of an Exchange. The backend owns it and may use it again after
+// end().
+class Flight {
+ public:
+  virtual ~Flight() = default;
+  // Moves what can be moved without waiting; true when every part is done. Throws as wait() does.
+  virtual bool test() = 0;
+  // Returns when every part is done. Throws Error(kCluster) after the deadline or when the job was stopped, having stopped
+  // it.
+  virtual void wait() = 0;
+  // The parts' memory is about to go: what was not moved is taken back.
+  virtual void withdraw() noexcept = 0;
+  // All is done or withdrawn.
+  virtual void end() noexcept = 0;
+  virtual Traffic sent() const = 0;
 };
 
-// An exchange that was begun. It does not outlive its communicator.
-class PostedExchange {
+class Communicator;
+
+// A handle of an exchange under way. The memory of its parts, `what` and the communicator outlive it. One that is dropped
+// before it is done stops the job: its peers would wait for ever.
+class Exchange {
  public:
-  // One that nobody waited for takes its parts back: after a failure, when the memory of the parts is about to go.
-  virtual ~PostedExchange() = default;
-  // Moves what can be moved now; true when all parts are done. Messages of some transports stand still between calls.
-  virtual bool test() = 0;
-  // Returns when all parts are done, fails as exchange() does; the deadline counts from this call. Once.
-  virtual void wait() = 0;
+  Exchange() = default;  // nothing: done
+  Exchange(Communicator& comm, Flight& flight, std::string_view what);
+  Exchange(Exchange&& other) noexcept;
+  Exchange& operator=(Exchange&& other) noexcept;  // what was there is dropped
+  ~Exchange() { drop(); }
+
+  // Moves what can be moved without waiting; true when every part is done. Called now and then during other work, because
+  // messages move only while somebody asks. Its deadline counts from the beginning of the exchange.
+  bool test();
+  // Returns when every part is done; the deadline counts from this call.
+  void wait();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void done(double exposed_seconds, double hidden_seconds);
+  void drop() noexcept;
+
+  Communicator* comm_ = nullptr;
+  Flight* flight_ = nullptr;  // null: done
+  std::string_view what_;
+  Clock::time_point posted_;
 };
 
 class Communicator {
@@ -48,17 +78,14 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Sends and receives all parts; returns when all are done. Parts between two ranks pair up in order. A part to the
-  // own rank is copied. Empty parts are left out on both sides. `what` names the operation in messages. An exchange
-  // that fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
-  virtual void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                        std::string_view what) = 0;
-
-  // exchange() in two halves. Returns at once; the memory of the parts, and `what`, stay as they are until wait() has
-  // returned. Exchanges of one communicator pair up in the order in which they are begun, posted or not; an exchange()
-  // between post() and wait() may fill parts of the posted one.
-  virtual std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                               std::string_view what) = 0;
+  // Begins to send and receive all parts. Parts between two ranks pair up in the order of posting. A part to the own rank is
+  // copied at once. Empty parts are left out on both sides. `what` names the operation in messages. An exchange that fails
+  // stops the whole job as abort() does: ranks that missed a message are out of step for good.
+  Exchange post(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what);
+  // Returns when all parts are done.
+  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+    post(sends, receives, what).wait();
+  }
 
   // Ranks with the same color form a group, ordered by key. Collective over this communicator.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
@@ -70,12 +97,17 @@ class Communicator {
   // How long one exchange may take before it is given up; default 120 s. Holds for every communicator of this rank.
   virtual void set_deadline(std::chrono::milliseconds deadline) = 0;
 
-  virtual Traffic traffic() const = 0;
+  Traffic traffic() const { return book_.total(); }
+  const TrafficBook& book() const { return book_; }
 
   // Memory for packing messages, kept between calls; valid until the next scratch() of this communicator.
   std::span<std::byte> scratch(std::size_t bytes) { return {scratch_.at_least(bytes), bytes}; }
 
  private:
+  friend class Exchange;
+  virtual Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) = 0;
+
+  TrafficBook book_;
   GrowOnly<std::byte> scratch_;
 };
 

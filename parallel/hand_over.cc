@@ -91,7 +91,7 @@ Rows<float> HandOver::rows_of(std::size_t slot, std::int64_t rows) {
   return {reinterpret_cast<float*>(slots_[slot].memory.at_least(std::max<std::size_t>(lines, 1))), rows, columns_};
 }
 
-void HandOver::wait(std::unique_ptr<PostedExchange>& posted) {
+void HandOver::wait(std::optional<Exchange>& posted) {
   if (posted) {
     const auto began = std::chrono::steady_clock::now();
     posted->wait();

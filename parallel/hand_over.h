@@ -6,7 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,9 +45,9 @@ class HandOver {
   };
   struct Slot {
     GrowOnly<Line> memory;                     // where the slot does not lie in shared memory
-    std::unique_ptr<PostedExchange> arriving;  // rows (messages) or the token that says they are there (shared)
-    std::unique_ptr<PostedExchange> leaving;   // rows (messages) or the token that says they were taken (shared)
-    std::unique_ptr<PostedExchange> told;      // shared: the token that tells the stage before that its rows were taken
+    std::optional<Exchange> arriving;  // rows (messages) or the token that says they are there (shared)
+    std::optional<Exchange> leaving;   // rows (messages) or the token that says they were taken (shared)
+    std::optional<Exchange> told;      // shared: the token that tells the stage before that its rows were taken
     std::int64_t expected = 0;                 // rows of `arriving`
     Token there = 0, seen = 0, taken = 0, thanked = 0;  // sent and received by the one, received and sent by the other
   };
@@ -59,7 +59,7 @@ class HandOver {
   Rows<float> rows_of(std::size_t slot, std::int64_t rows);
   void expect(std::size_t slot, std::int64_t rows);
   void vacate(std::size_t slot);
-  void wait(std::unique_ptr<PostedExchange>& posted);
+  void wait(std::optional<Exchange>& posted);
 
   Communicator& pipe_;
   std::int64_t columns_;

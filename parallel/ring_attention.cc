@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "monitoring/check.h"
-#include "parallel/bf16_wire.h"
+#include "parallel/ring_partials.h"
+#include "parallel/ring_wire.h"
 
 namespace zoetrope {
 namespace {
 
-// Own rows that visit the other members together: bounds the memory of partials, and enough to keep tiles full.
-constexpr std::int64_t kQueryRows = 256;
 // Pages of one member come in messages of about this size.
 constexpr std::int64_t kVisitBytes = std::int64_t{32} << 20;
 
@@ -68,160 +67,18 @@ std::vector<PageRef> page_refs(const RingJob& job, std::int64_t first, std::int6
   return refs;
 }
 
-int reversed_bits(int value, int count) {
-  int reversed = 0;
-  for (int bit = 1; bit < count; bit *= 2) {
-    reversed = reversed * 2 + (value & 1);
-    value /= 2;
-  }
-  return reversed;
-}
-
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 }  // namespace
 
-// Partials (m, l, o) of some rows in one piece of memory, the form in which they travel; no memory: an absent subtree.
-class RingAttention::Partials {
- public:
-  Partials() = default;
-  Partials(std::vector<float> memory, std::int64_t rows, std::int64_t heads, int head_dim)
-      : memory_(std::move(memory)), rows_(rows), heads_(heads), head_dim_(head_dim) {
-    memory_.resize(static_cast<std::size_t>(rows * heads * (2 + head_dim)));
-  }
-
-  bool absent() const { return memory_.empty(); }
-  std::span<std::byte> bytes() { return std::as_writable_bytes(std::span(memory_)); }
-  std::vector<float> release() { return std::move(memory_); }
-  AttentionPartials view() {
-    float* m = memory_.data();
-    float* l = m + rows_ * heads_;
-    return {.m = {m, rows_, heads_}, .l = {l, rows_, heads_}, .o = {l + rows_ * heads_, rows_, heads_ * head_dim_}};
-  }
-
- private:
-  std::vector<float> memory_;
-  std::int64_t rows_ = 0, heads_ = 0;
-  int head_dim_ = 0;
-};
-
-namespace {
-
-// The tree of rule 4 over `members` leaves that arrive in bit-reversed order, from any first one: they pair up like the
-// digits of a binary counter, so log2 members + 1 partials are alive at most.
-template <typename Partials>
-class Tree {
- public:
-  Tree(const Compute& compute, int head_dim, int members, std::vector<std::vector<float>>& spare)
-      : compute_(compute), head_dim_(head_dim), members_(members), spare_(spare) {}
-
-  void add(Partials leaf, int member) {
-    waiting_.push_back({std::move(leaf), member});
-    ++arrived_;
-    for (int count = arrived_, modulus = members_; count % 2 == 0; count /= 2, modulus /= 2) {
-      meet(modulus);
-    }
-  }
-
-  Partials root() {
-    check(arrived_ == members_ && waiting_.size() == 1 && !waiting_[0].partials.absent(), "a tree of partials is complete");
-    return std::move(waiting_[0].partials);
-  }
-
- private:
-  struct Subtree {
-    Partials partials;
-    int member;  // one of its leaves; modulo the modulus of its level it names the subtree
-  };
-
-  void meet(int modulus) {
-    Subtree second = std::move(waiting_.back());
-    waiting_.pop_back();
-    Subtree& first = waiting_.back();
-    check((first.member - second.member) % (modulus / 2) == 0, "leaves arrive in bit-reversed order");
-    if (second.member % modulus < first.member % modulus) {
-      std::swap(first, second);
-    }
-    if (first.partials.absent()) {
-      std::swap(first, second);
-    } else if (!second.partials.absent()) {
-      merge_partials(compute_, head_dim_, first.partials.view(), second.partials.view());
-    }
-    if (!second.partials.absent()) {
-      spare_.push_back(second.partials.release());
-    }
-  }
-
-  const Compute& compute_;
-  int head_dim_, members_, arrived_ = 0;
-  std::vector<std::vector<float>>& spare_;
-  std::vector<Subtree> waiting_;
-};
-
-std::vector<float> taken(std::vector<std::vector<float>>& spare) {
-  if (spare.empty()) {
-    return {};
-  }
-  std::vector<float> memory = std::move(spare.back());
-  spare.pop_back();
-  return memory;
-}
-
-}  // namespace
-
-// What is sent to and expected from every member in one exchange, packed in the order of the jobs.
-class RingAttention::Wire {
- public:
-  Wire(Communicator& ring, bool as_bf16)
-      : ring_(ring), as_bf16_(as_bf16), out_(at(ring.size())), in_(at(ring.size())), read_(at(ring.size()), 0) {}
-
-  void put_row(int member, const float* values, std::int64_t count) {
-    to_wire(values, count, as_bf16_, extended(out_[at(member)], bytes(count)));
-  }
-  void expect_rows(int member, std::int64_t count) { extended(in_[at(member)], bytes(count)); }
-  void take_row(int member, float* values, std::int64_t count) {
-    std::size_t& read = read_[at(member)];
-    from_wire(in_[at(member)].data() + read, count, as_bf16_, values);
-    read += bytes(count);
-  }
-  void exchange(std::string_view what) {
-    std::vector<SendPart> sends;
-    std::vector<ReceivePart> receives;
-    for (int member = 0; member < ring_.size(); ++member) {
-      if (!out_[at(member)].empty()) {
-        sends.push_back({member, out_[at(member)]});
-      }
-      if (!in_[at(member)].empty()) {
-        receives.push_back({member, in_[at(member)]});
-      }
-    }
-    ring_.exchange(sends, receives, what);
-  }
-
- private:
-  std::size_t bytes(std::int64_t values) const {
-    return static_cast<std::size_t>(values) * (as_bf16_ ? sizeof(Bf16) : sizeof(float));
-  }
-  static std::byte* extended(std::vector<std::byte>& bytes, std::size_t more) {
-    bytes.resize(bytes.size() + more);
-    return bytes.data() + bytes.size() - more;
-  }
-
-  Communicator& ring_;
-  bool as_bf16_;
-  std::vector<std::vector<std::byte>> out_, in_;
-  std::vector<std::size_t> read_;
-};
-
-RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass)
-    : ring_(ring), compute_(compute), layout_(layout), pass_(pass) {}
+RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass, const RingRates& rates)
+    : ring_(ring), compute_(compute), layout_(layout), pass_(pass), rates_(rates) {}
 
 std::int64_t RingAttention::query_bytes(const KvLayout& layout, int heads, const RingJob& job) {
-  const std::int64_t out = bytes_of(layout, std::int64_t{heads} * layout.head_dim);
-  const auto home = static_cast<std::int64_t>(sizeof(float)) * heads * (2 + layout.head_dim);
+  const RingStep step = step_of(layout, heads, job, false);
   std::int64_t bytes = 0;
   for (int slot = 0; slot < job.span.members; ++slot) {
-    bytes += rows_of(job, slot) * (out + home) * others(job, slot, [&](int other) { return has_pages(job, other); });
+    bytes += rows_of(job, slot) * (step.query_bytes + step.partial_bytes) * others(job, slot, [&](int other) { return has_pages(job, other); });
   }
   return bytes;
 }
@@ -242,9 +99,25 @@ std::int64_t RingAttention::row_bytes(const KvLayout& layout, const RingJob& job
   return bytes_of(layout, 2 * rows * layout.kv_heads * layout.head_dim);
 }
 
+RingStep RingAttention::step_of(const KvLayout& layout, int heads, const RingJob& job, bool shared) {
+  return {.span = job.span,
+          .first_token = job.first_token,
+          .tokens = job.tokens,
+          .heads = heads,
+          .kv_heads = layout.kv_heads,
+          .page_bytes = static_cast<std::int64_t>(layout.page_bytes()),
+          .query_bytes = bytes_of(layout, std::int64_t{heads} * layout.head_dim),
+          .partial_bytes = static_cast<std::int64_t>(sizeof(float)) * heads * (2 + layout.head_dim),
+          .shared = shared};
+}
+
 bool RingAttention::passes_pages(int heads, const RingJob& job, bool shared) const {
-  if (pass_ != RingPass::kFewestBytes) {
+  if (pass_ == RingPass::kQueries || pass_ == RingPass::kPages) {
     return pass_ == RingPass::kPages;
+  }
+  if (pass_ == RingPass::kLeastTime && rates_.known()) {
+    const RingStep step = step_of(layout_, heads, job, shared);
+    return seconds_by_pages(rates_, step) < seconds_by_queries(rates_, step);
   }
   return shared ? job.tokens >= job.span.members * Span::kRunRows : page_bytes(layout_, job) < query_bytes(layout_, heads, job);
 }
@@ -262,27 +135,26 @@ void RingAttention::check_job(const RingJob& job) const {
 // A layer's pages are written once and read once in a step, and a step opens with a fence: one more, between the two, is
 // enough.
 void RingAttention::run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step) {
-  std::vector<const RingJob*> by_queries, in_place;
-  for (const RingJob& job : jobs) {
-    check_job(job);
-    const bool shared = pages.shared_by(job.span);
-    if (!passes_pages(heads, job, shared)) {
-      by_queries.push_back(&job);
-    } else if (shared) {
-      in_place.push_back(&job);
-    }
-  }
   if (opens_step) {
+    by_pages_.clear();
+    for (const RingJob& job : jobs) {
+      by_pages_.push_back(passes_pages(heads, job, pages.shared_by(job.span)));
+    }
     fence(pages, jobs);
+  }
+  check_eq(by_pages_.size(), jobs.size(), "every layer of a step has its jobs");
+  std::vector<const RingJob*> by_queries, in_place, by_pages;
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    check_job(jobs[j]);
+    auto& way = !by_pages_[j] ? by_queries : pages.shared_by(jobs[j].span) ? in_place : by_pages;
+    way.push_back(&jobs[j]);
   }
   append(pages, jobs);
   fence(pages, jobs);
   attend_by_queries(pages.own, heads, by_queries);
   attend_in_place(pages, in_place);
-  for (const RingJob& job : jobs) {
-    if (!pages.shared_by(job.span) && passes_pages(heads, job, false)) {
-      attend_by_pages(pages.own, heads, job);
-    }
+  for (const RingJob* job : by_pages) {
+    attend_by_pages(pages.own, heads, *job);
   }
 }
 
@@ -305,7 +177,9 @@ void RingAttention::fence(const RingPages& pages, std::span<const RingJob> jobs)
       receives.push_back({member, {&there[at(member)], 1}});
     }
   }
-  ring_.exchange(sends, receives, "fence of shared pages");
+  if (!sends.empty()) {
+    ring_.exchange(sends, receives, "fence of shared pages");
+  }
 }
 
 // Own new rows straight into the pages that they belong to, whoever owns them.
@@ -330,7 +204,7 @@ void RingAttention::append(const RingPages& pages, std::span<const RingJob> all_
       jobs.push_back(job);
     }
   }
-  Wire wire(ring_, compute_.rounds());
+  RingWire wire(ring_.size(), compute_.rounds());
   for (const RingJob& job : jobs) {
     const auto own = tokens_of(job, job.span.slot_of(member));
     for (std::size_t row = 0; row < own.size(); ++row) {
@@ -346,7 +220,7 @@ void RingAttention::append(const RingPages& pages, std::span<const RingJob> all_
       }
     }
   }
-  wire.exchange("new K and V rows to the owners of their pages");
+  wire.post(ring_, "new K and V rows to the owners of their pages").wait();
   for (const RingJob& job : jobs) {
     std::vector<KvSlot> slots;
     rows_.clear();
@@ -375,109 +249,191 @@ void RingAttention::append(const RingPages& pages, std::span<const RingJob> all_
 }
 
 // The rows of one member in one round of a job.
-struct RingAttention::Pending {
-  const RingJob* job;
-  int slot;                             // whose rows
-  std::vector<std::int64_t> positions;  // of them
-  std::int64_t first = 0;               // among the rows of that member
-  std::vector<float> q;                 // of another member
-  Partials partials = {};               // over own pages
+struct RingAttention::Share {
+  const RingJob* job = nullptr;
+  int slot = 0;                              // whose rows
+  std::vector<std::int64_t> positions = {};  // of them; empty: none
+  std::int64_t first = 0;                    // among the rows of that member
+  std::vector<float> q = {};                 // of another member
+  std::int64_t rows() const { return static_cast<std::int64_t>(positions.size()); }
 };
 
-// Queries visit the members that have pages; each makes the partials of its subtree and sends them home.
-void RingAttention::attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs) {
+// Queries of one round: up to kRingRoundRows rows of every member of every job, own ones and those that visit.
+struct RingAttention::Round {
+  explicit Round(int members, bool as_bf16) : wire(members, as_bf16) {}
+  // The rows of a slot of job j; null when none of them is here.
+  const Share* of(std::size_t j, int slot) const {
+    const Share& share = shares[j][at(slot)];
+    return share.positions.empty() ? nullptr : &share;
+  }
+  // Waits for the visitors and unpacks them.
+  void arrive(int columns) {
+    travel.wait();
+    for (std::vector<Share>& of_job : shares) {
+      for (Share& share : of_job) {
+        for (std::int64_t row = 0; !share.q.empty() && row < share.rows(); ++row) {
+          wire.take_row(share.job->span.member_at(share.slot), share.q.data() + row * columns, columns);
+        }
+      }
+    }
+  }
+
+  RingWire wire;
+  std::vector<std::vector<Share>> shares;  // [jobs][members of the span]
+  Exchange travel;  // last: dropped before the memory it uses
+};
+
+// What one turn of a round sends and receives.
+struct RingAttention::Turn {
+  struct Arrival {
+    std::size_t tree;
+    Partials partials;  // absent: that member has no pages
+    int slot;
+  };
+  std::vector<Partials> out;
+  std::vector<Arrival> in;
+  Exchange travel;  // last: dropped before the memory it uses
+};
+
+// Sends own rows of the round on their way and expects those of members that visit own pages.
+std::unique_ptr<RingAttention::Round> RingAttention::begin(std::int64_t index, int heads, std::span<const RingJob* const> jobs) {
   const int member = ring_.rank();
   const std::int64_t columns = std::int64_t{heads} * layout_.head_dim;
+  auto round = std::make_unique<Round>(ring_.size(), compute_.rounds());
+  for (const RingJob* job : jobs) {
+    const int own_slot = job->span.slot_of(member);
+    auto& shares = round->shares.emplace_back(at(job->span.members));
+    for (int slot = 0; slot < job->span.members; ++slot) {
+      const auto tokens = tokens_of(*job, slot);
+      const auto all = static_cast<std::int64_t>(tokens.size());
+      const std::int64_t first = std::min(index * kRingRoundRows, all), end = std::min(first + kRingRoundRows, all);
+      if (first == end || (slot != own_slot && !has_pages(*job, own_slot))) {
+        continue;
+      }
+      Share& share = shares[at(slot)];
+      share = {.job = job, .slot = slot, .positions = {tokens.begin() + first, tokens.begin() + end}, .first = first};
+      if (slot != own_slot) {
+        round->wire.expect_rows(job->span.member_at(slot), share.rows() * columns);
+        share.q.resize(static_cast<std::size_t>(share.rows() * columns));
+      }
+      for (int other = 0; slot == own_slot && other < job->span.members; ++other) {
+        for (std::int64_t row = first; other != slot && has_pages(*job, other) && row < end; ++row) {
+          round->wire.put_row(job->span.member_at(other), job->q.row(row), columns);
+        }
+      }
+    }
+  }
+  round->travel = round->wire.post(ring_, "queries to the owners of pages");
+  return round;
+}
+
+// Queries visit the members that have pages; each makes the partials of its subtree and sends them home. The queries of the
+// next round travel while this one is computed.
+void RingAttention::attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs) {
   std::int64_t rounds = 0;
   for (const RingJob* job : jobs) {
     for (int slot = 0; slot < job->span.members; ++slot) {
-      rounds = std::max(rounds, div_ceil(rows_of(*job, slot), kQueryRows));
+      rounds = std::max(rounds, div_ceil(rows_of(*job, slot), kRingRoundRows));
     }
   }
-  for (std::int64_t round = 0; round < rounds; ++round) {
-    Wire queries(ring_, compute_.rounds());
-    std::vector<Pending> all;
-    for (const RingJob* job : jobs) {
-      const bool here = has_pages(*job, job->span.slot_of(member));
-      for (int slot = 0; slot < job->span.members; ++slot) {
-        auto tokens = tokens_of(*job, slot);
-        const auto first = std::min(round * kQueryRows, static_cast<std::int64_t>(tokens.size()));
-        const auto end = std::min(first + kQueryRows, static_cast<std::int64_t>(tokens.size()));
-        if (first == end) {
-          continue;
-        }
-        const bool own = job->span.member_at(slot) == member;
-        for (int other = 0; own && other < job->span.members; ++other) {
-          for (std::int64_t row = first; other != slot && has_pages(*job, other) && row < end; ++row) {
-            queries.put_row(job->span.member_at(other), job->q.row(row), columns);
-          }
-        }
-        if (!own && !here) {
-          continue;
-        }
-        if (!own) {
-          queries.expect_rows(job->span.member_at(slot), (end - first) * columns);
-        }
-        all.push_back({.job = job, .slot = slot, .positions = {tokens.begin() + first, tokens.begin() + end}, .first = first, .q = {}});
-      }
-    }
-    queries.exchange("queries to the owners of pages");
+  std::unique_ptr<Round> now = rounds > 0 ? begin(0, heads, jobs) : nullptr;
+  for (std::int64_t index = 0; index < rounds; ++index) {
+    std::unique_ptr<Round> next = index + 1 < rounds ? begin(index + 1, heads, jobs) : nullptr;
+    answer(pages, heads, jobs, *now, next == nullptr ? nullptr : &next->travel);
+    now = std::move(next);
+  }
+}
 
+// In turn s, members whose slots differ by the reversed bits of s serve each other: each makes the partials of the other's
+// rows over its own pages, which travel while the next turn is computed.
+void RingAttention::answer(KvPages pages, int heads, std::span<const RingJob* const> jobs, Round& round, Exchange* next) {
+  std::vector<PartialsTree> trees;
+  trees.reserve(jobs.size());
+  int turns = 0;
+  for (const RingJob* job : jobs) {
+    trees.emplace_back(compute_, layout_.head_dim, job->span.members, spare_);
+    turns = std::max(turns, job->span.members);
+  }
+  Turn before;
+  for (int s = 0; s < turns; ++s) {
+    if (s == 1) {
+      round.arrive(heads * layout_.head_dim);  // the own rows of turn 0 did not need them
+    }
+    const Meanwhile meanwhile({s == 0 ? &round.travel : next, &before.travel});
+    Compute computing = compute_;
+    computing.between = meanwhile.between();
+    Turn turn;
     std::vector<SendPart> sends;
     std::vector<ReceivePart> receives;
-    std::vector<std::vector<Partials>> home;  // of own rows, by pending and slot
-    for (Pending& pending : all) {
-      const RingJob& job = *pending.job;
-      const int own_slot = job.span.slot_of(member);
-      const auto rows = static_cast<std::int64_t>(pending.positions.size());
-      const bool own = pending.slot == own_slot;
-      if (!own) {
-        pending.q.resize(static_cast<std::size_t>(rows * columns));
-        for (std::int64_t row = 0; row < rows; ++row) {
-          queries.take_row(job.span.member_at(pending.slot), pending.q.data() + row * columns, columns);
-        }
-      }
-      if (has_pages(job, own_slot)) {
-        pending.partials = Partials(taken(spare_), rows, heads, layout_.head_dim);
-        const auto refs = page_refs(job, own_slot, job.span.members,
-                                    [&](std::int64_t page, std::int64_t) { return job.block_table[static_cast<std::size_t>(page)]; });
-        const Rows<const float> q = own ? job.q.slice(pending.first, rows) : Rows<const float>{pending.q.data(), rows, columns};
-        attention_partials(compute_, layout_, pages, {.q = q, .positions = pending.positions, .pages = refs, .out = {}}, own_slot,
-                           job.span.members, pending.partials.view());
-      }
-      home.emplace_back();
-      if (!own) {
-        sends.push_back({job.span.member_at(pending.slot), pending.partials.bytes()});
+    for (std::size_t j = 0; j < jobs.size(); ++j) {
+      const RingJob& job = *jobs[j];
+      const int own_slot = job.span.slot_of(ring_.rank());
+      const int slot = own_slot ^ reversed_bits(s, job.span.members);
+      if (s >= job.span.members) {
         continue;
       }
-      home.back().resize(at(job.span.members));
-      for (int slot = 0; slot < job.span.members; ++slot) {
-        if (slot != own_slot && has_pages(job, slot)) {
-          home.back()[at(slot)] = Partials(taken(spare_), rows, heads, layout_.head_dim);
-          receives.push_back({job.span.member_at(slot), home.back()[at(slot)].bytes()});
-        }
+      Partials made = partials_of(computing, pages, heads, round.of(j, slot));
+      if (s == 0) {
+        trees[j].add(std::move(made), own_slot);
+        continue;
+      }
+      if (!made.absent()) {
+        sends.push_back({job.span.member_at(slot), turn.out.emplace_back(std::move(made)).bytes()});
+      }
+      if (const Share* own = round.of(j, own_slot); own != nullptr) {
+        const bool there = has_pages(job, slot);
+        turn.in.push_back({j, there ? Partials(spare_, own->rows(), heads, layout_.head_dim) : Partials(), slot});
+        receives.push_back({job.span.member_at(slot), turn.in.back().partials.bytes()});
+        trees[j].beside((there ? 1 : 0) + static_cast<int>(std::ranges::count_if(before.in, [&](const Turn::Arrival& a) { return a.tree == j && !a.partials.absent(); })));
       }
     }
-    ring_.exchange(sends, receives, "partials to the owners of queries");
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      Pending& pending = all[i];
-      const int own_slot = pending.job->span.slot_of(member);
-      if (pending.slot != own_slot) {
-        spare_.push_back(pending.partials.release());
-        continue;
-      }
-      home[i][at(own_slot)] = std::move(pending.partials);
-      const int members = pending.job->span.members;
-      Tree<Partials> tree(compute_, layout_.head_dim, members, spare_);
-      for (int turn = 0; turn < members; ++turn) {
-        const int slot = reversed_bits(turn, members);
-        tree.add(std::move(home[i][at(slot)]), slot);
-      }
-      Partials root = tree.root();
-      finish_partials(compute_, layout_.head_dim, root.view(), pending.job->out.slice(pending.first, static_cast<std::int64_t>(pending.positions.size())));
-      spare_.push_back(root.release());
+    turn.travel = ring_.post(sends, receives, "partials to the owners of queries");
+    take_home(before, trees);
+    before = std::move(turn);
+  }
+  take_home(before, trees);
+  round.travel.wait();  // a span of one member has no turn 1
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    if (const Share* own = round.of(j, jobs[j]->span.slot_of(ring_.rank())); own != nullptr) {
+      finish(trees[j], jobs[j]->out.slice(own->first, own->rows()));
     }
   }
+}
+
+// Partials of a member's rows over own pages; absent without rows or pages.
+Partials RingAttention::partials_of(const Compute& compute, KvPages pages, int heads, const Share* share) {
+  if (share == nullptr || !has_pages(*share->job, share->job->span.slot_of(ring_.rank()))) {
+    return {};
+  }
+  const RingJob& job = *share->job;
+  const int own_slot = job.span.slot_of(ring_.rank());
+  Partials partials(spare_, share->rows(), heads, layout_.head_dim);
+  const auto refs = page_refs(job, own_slot, job.span.members,
+                              [&](std::int64_t page, std::int64_t) { return job.block_table[static_cast<std::size_t>(page)]; });
+  const Rows<const float> q = share->q.empty() ? job.q.slice(share->first, share->rows())
+                                               : Rows<const float>{share->q.data(), share->rows(), std::int64_t{heads} * layout_.head_dim};
+  attention_partials(compute, layout_, pages, {.q = q, .positions = share->positions, .pages = refs, .out = {}}, own_slot, job.span.members,
+                     partials.view());
+  return partials;
+}
+
+void RingAttention::take_home(Turn& turn, std::vector<PartialsTree>& trees) {
+  turn.travel.wait();
+  for (Turn::Arrival& arrival : turn.in) {
+    trees[arrival.tree].add(std::move(arrival.partials), arrival.slot);
+  }
+  for (Partials& partials : turn.out) {
+    partials.give_back(spare_);
+  }
+  turn.in.clear();
+  turn.out.clear();
+}
+
+void RingAttention::finish(PartialsTree& tree, Rows<float> out) {
+  Partials root = tree.root();
+  finish_partials(compute_, layout_.head_dim, root.view(), out);
+  root.give_back(spare_);
+  partials_alive_max_ = std::max(partials_alive_max_, tree.most_alive());
 }
 
 // Pages visit by pointer: own rows attend to all pages where they lie, as one member alone would.
@@ -495,61 +451,84 @@ void RingAttention::attend_in_place(const RingPages& pages, std::span<const Ring
   attention(compute_, layout_, pages.all, here);
 }
 
-// Pages visit the queries: in turn s, members whose slots differ by the reversed bits of s swap pages, a subtree of classes
-// at a time when they are many.
-void RingAttention::attend_by_pages(KvPages pages, int heads, const RingJob& job) {
+std::byte* RingAttention::VisitMemory::at_least(std::size_t count) {
+  if (count > bytes.size()) {
+    memory = private_memory();
+    bytes = memory->allocate(count);
+  }
+  return bytes.data();
+}
+
+// The pages of one turn: a subtree of the classes of the member that visits.
+struct RingAttention::Visit {
+  int leaf = 0;                  // whose low bits are the slot that visits
+  std::vector<PageRef> refs;     // where they lie while they visit
+  KvPages where;
+  Exchange travel;
+};
+
+// Sends the visit of turn `turn` on its way: in it, members whose slots differ by the low bits of its reversed bits swap
+// pages. Each page is a part, straight from where it lies.
+RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& job, int turn, int leaves) {
   const int members = job.span.members;
   const int own_slot = job.span.slot_of(ring_.rank());
+  const auto at_home = [&](std::int64_t page, std::int64_t) { return std::int64_t{job.block_table[static_cast<std::size_t>(page)]}; };
+  Visit visit;
+  visit.leaf = own_slot ^ reversed_bits(turn, leaves);
+  visit.refs = page_refs(job, visit.leaf, leaves, at_home);
+  visit.where = pages;
+  const int visitor = visit.leaf % members;
+  if (visitor == own_slot) {
+    return visit;
+  }
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  const int peer = job.span.member_at(visitor);
+  for (const PageRef& page : page_refs(job, visit.leaf - visitor + own_slot, leaves, at_home)) {
+    if (rows_of(job, visitor) > 0) {
+      sends.push_back({peer, {pages.page(page.page_id), layout_.page_bytes()}});
+    }
+  }
+  std::byte* const memory = visiting_pages_[at(turn % 2)].at_least(job.q.rows > 0 ? visit.refs.size() * layout_.page_bytes() : 0);
+  visit.where = {.layer_base = memory, .page_stride = layout_.page_bytes()};
+  for (std::size_t i = 0; i < visit.refs.size(); ++i) {
+    visit.refs[i].page_id = static_cast<std::int64_t>(i);
+    if (job.q.rows > 0) {
+      receives.push_back({peer, {visit.where.page(visit.refs[i].page_id), layout_.page_bytes()}});
+    }
+  }
+  visit.travel = ring_.post(sends, receives, "pages to the queries");
+  return visit;
+}
+
+// Pages visit the queries in turns, a subtree of classes at a time when they are many; those of the next turn travel while
+// those of this one are read.
+void RingAttention::attend_by_pages(KvPages pages, int heads, const RingJob& job) {
   const auto size = static_cast<std::int64_t>(layout_.page_bytes());
-  const std::int64_t rows = job.q.rows;
   int parts = 1;
-  while (members * parts < kPageClasses && div_ceil(job.span.pages_of(0, pages_of(job)), std::int64_t{parts}) * size > kVisitBytes) {
+  while (job.span.members * parts < kPageClasses && div_ceil(job.span.pages_of(0, pages_of(job)), std::int64_t{parts}) * size > kVisitBytes) {
     parts *= 2;
   }
-  const int leaves = members * parts;
-  const auto positions = tokens_of(job, own_slot);
-  Tree<Partials> tree(compute_, layout_.head_dim, leaves, spare_);
+  const int leaves = job.span.members * parts;
+  const auto positions = tokens_of(job, job.span.slot_of(ring_.rank()));
+  PartialsTree tree(compute_, layout_.head_dim, leaves, spare_);
+  Visit now = begin_visit(pages, job, 0, leaves);
   for (int turn = 0; turn < leaves; ++turn) {
-    const int leaf = own_slot ^ reversed_bits(turn, leaves);  // whose low bits are the slot that visits
-    const int visitor = leaf % members;
-    const auto at_home = [&](std::int64_t page, std::int64_t) { return std::int64_t{job.block_table[static_cast<std::size_t>(page)]}; };
-    std::vector<PageRef> refs = page_refs(job, leaf, leaves, at_home);
-    KvPages where = pages;
-    if (visitor != own_slot) {
-      const auto leaving = page_refs(job, leaf - visitor + own_slot, leaves, at_home);
-      own_pages_.clear();
-      if (rows_of(job, visitor) > 0) {
-        own_pages_.resize(leaving.size() * layout_.page_bytes());
-        for (std::size_t i = 0; i < leaving.size(); ++i) {
-          std::copy_n(pages.page(leaving[i].page_id), size, own_pages_.data() + static_cast<std::int64_t>(i) * size);
-        }
-      }
-      visiting_pages_.resize(rows > 0 ? refs.size() * layout_.page_bytes() : 0);
-      std::vector<SendPart> sends;
-      std::vector<ReceivePart> receives;
-      if (!own_pages_.empty()) {
-        sends.push_back({job.span.member_at(visitor), own_pages_});
-      }
-      if (!visiting_pages_.empty()) {
-        receives.push_back({job.span.member_at(visitor), visiting_pages_});
-      }
-      ring_.exchange(sends, receives, "pages to the queries");
-      for (std::size_t i = 0; i < refs.size(); ++i) {
-        refs[i].page_id = static_cast<std::int64_t>(i);
-      }
-      where = {.layer_base = visiting_pages_.data(), .page_stride = layout_.page_bytes()};
-    }
+    now.travel.wait();
+    Visit next = turn + 1 < leaves ? begin_visit(pages, job, turn + 1, leaves) : Visit();
     Partials partials;
-    if (rows > 0 && !refs.empty()) {
-      partials = Partials(taken(spare_), rows, heads, layout_.head_dim);
-      attention_partials(compute_, layout_, where, {.q = job.q, .positions = positions, .pages = refs, .out = {}}, leaf, leaves, partials.view());
+    if (job.q.rows > 0 && !now.refs.empty()) {
+      const Meanwhile meanwhile({&next.travel, nullptr});
+      Compute computing = compute_;
+      computing.between = meanwhile.between();
+      partials = Partials(spare_, job.q.rows, heads, layout_.head_dim);
+      attention_partials(computing, layout_, now.where, {.q = job.q, .positions = positions, .pages = now.refs, .out = {}}, now.leaf, leaves, partials.view());
     }
-    tree.add(std::move(partials), leaf);
+    tree.add(std::move(partials), now.leaf);
+    now = std::move(next);
   }
-  if (rows > 0) {
-    Partials root = tree.root();
-    finish_partials(compute_, layout_.head_dim, root.view(), job.out);
-    spare_.push_back(root.release());
+  if (job.q.rows > 0) {
+    finish(tree, job.out);
   }
 }
 

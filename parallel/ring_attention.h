@@ -5,14 +5,19 @@
 // pages and a visit of pages is a pointer: all that travels is a fence.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "parallel/communicator.h"
+#include "parallel/host_memory.h"
+#include "parallel/ring_cost.h"
 #include "parallel/ring_memory.h"
+#include "parallel/ring_partials.h"
 #include "parallel/span.h"
 
 namespace zoetrope {
@@ -29,17 +34,18 @@ struct RingJob {
 };
 
 // What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer; where pages
-// are shared they visit as soon as every member has rows to meet them.
-enum class RingPass { kFewestBytes, kQueries, kPages };
+// are shared they visit as soon as every member has rows to meet them. kLeastTime takes the quicker one by the rates that were
+// measured (ring_cost.h), or by bytes where none are known.
+enum class RingPass { kFewestBytes, kQueries, kPages, kLeastTime };
 
 class RingAttention {
  public:
   // `ring`: the members, rank = member. All outlive the object but `compute`.
-  RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes);
+  RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes, const RingRates& rates = {});
 
   // Writes the new rows into their pages and attends. Called by every member that has jobs, with the pages of one layer.
-  // `heads`: query heads of this rank. `opens_step`: the first call since pages were opened or dropped; no member then
-  // stores into another's pages before that one has arrived too.
+  // `heads`: query heads of this rank. `opens_step`: the first layer of a step, whose jobs those of the others are; no
+  // member stores into another's pages before that one, having opened them, has arrived too.
   void run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step);
 
   // Bytes that all members of the span together send for one layer: queries out and partials home, or pages out.
@@ -51,17 +57,28 @@ class RingAttention {
   // page and no row travels.
   static std::int64_t fence_bytes(const Span& span) { return std::int64_t{span.members} * (span.members - 1); }
   bool passes_pages(int heads, const RingJob& job, bool shared) const;
+  // The job as the cost model sees it.
+  static RingStep step_of(const KvLayout& layout, int heads, const RingJob& job, bool shared);
+  // The most partials of one row that have existed at once on its member and on the way to it.
+  int partials_alive_max() const { return partials_alive_max_; }
 
  private:
-  struct Pending;
-  class Partials;
-  class Wire;
+  struct Round;
+  struct Turn;
+  struct Visit;
+  struct Share;
 
   void check_job(const RingJob& job) const;
   void fence(const RingPages& pages, std::span<const RingJob> jobs);
   void append(const RingPages& pages, std::span<const RingJob> jobs);
   void store(const RingPages& pages, const RingJob& job);
   void attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs);
+  std::unique_ptr<Round> begin(std::int64_t index, int heads, std::span<const RingJob* const> jobs);
+  void answer(KvPages pages, int heads, std::span<const RingJob* const> jobs, Round& round, Exchange* next);
+  Partials partials_of(const Compute& compute, KvPages pages, int heads, const Share* share);
+  void take_home(Turn& turn, std::vector<PartialsTree>& trees);
+  void finish(PartialsTree& tree, Rows<float> out);
+  Visit begin_visit(KvPages pages, const RingJob& job, int turn, int leaves);
   void attend_by_pages(KvPages pages, int heads, const RingJob& job);
   void attend_in_place(const RingPages& pages, std::span<const RingJob* const> jobs);
 
@@ -69,9 +86,18 @@ class RingAttention {
   Compute compute_;
   KvLayout layout_;
   RingPass pass_;
+  RingRates rates_;
   std::vector<float> rows_;                // K and V rows for own pages
-  std::vector<std::byte> own_pages_, visiting_pages_;
-  std::vector<std::vector<float>> spare_;  // memory of partials
+  // Where pages visit, of this turn and of the next. In huge pages: attention reads them as fast as those at home.
+  struct VisitMemory {
+    std::unique_ptr<HostMemory> memory;
+    std::span<std::byte> bytes;
+    std::byte* at_least(std::size_t count);
+  };
+  std::array<VisitMemory, 2> visiting_pages_;
+  SparePartials spare_;
+  int partials_alive_max_ = 0;
+  std::vector<bool> by_pages_;  // jobs of this step
 };
 
 }  // namespace zoetrope

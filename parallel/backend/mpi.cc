@@ -22,6 +22,7 @@
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "parallel/backend/flight_pool.h"
 #include "parallel/backend/group.h"
 #include "parallel/backend/host_name.h"
 #include "parallel/backend/job_board.h"
@@ -57,9 +58,9 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew
-// after each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll
-// moves about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
+// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew after
+// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves
+// about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
 class Patience {
  public:
   void progressed(std::size_t bytes_pending) {
@@ -101,6 +102,46 @@ struct MpiEndpoint {
   std::unique_ptr<JobBoard> board;
 };
 
+class MpiCommunicator;
+
+// One exchange of a communicator under way.
+class MpiFlight : public Flight {
+ public:
+  explicit MpiFlight(MpiCommunicator& comm) : comm_(comm) {}
+  bool test() override;
+  void wait() override;
+  void withdraw() noexcept override;
+  void end() noexcept override;
+  Traffic sent() const override { return sent_; }
+
+ private:
+  friend class MpiCommunicator;
+  struct Message {
+    int member = 0;  // rank of the job
+    bool receive = false;
+    std::size_t bytes = 0;
+  };
+
+  void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
+  void start_one(const Message& part, std::byte* data);
+  bool moved();
+  void completed(int count, int error);
+  void check_in_time(Clock::time_point since);
+  void failed(const std::exception& error) noexcept;
+  std::vector<int> missing() const;
+
+  MpiCommunicator& comm_;
+  std::string_view what_;
+  Traffic sent_;
+  Clock::time_point begun_;
+  std::vector<MPI_Request> requests_;
+  std::vector<Message> messages_;  // one per request
+  std::vector<int> done_;
+  std::vector<MPI_Status> statuses_;
+  std::size_t bytes_pending_ = 0;
+  std::size_t pending_ = 0;  // requests
+};
+
 class MpiCommunicator : public Communicator {
  public:
   MpiCommunicator(std::shared_ptr<MpiEndpoint> endpoint, Group group)
@@ -108,19 +149,6 @@ class MpiCommunicator : public Communicator {
 
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
-
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                std::string_view what) override {
-    own_.begin(sends, receives, what);
-    own_.wait();
-  }
-
-  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                       std::string_view what) override {
-    auto exchange = std::make_unique<Exchange>(*this);
-    exchange->begin(sends, receives, what);
-    return exchange;
-  }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<MpiCommunicator>(endpoint_, split_group(*this, group_, color, key, endpoint_->next_number));
@@ -131,46 +159,11 @@ class MpiCommunicator : public Communicator {
   void abort(std::string_view why) noexcept override { endpoint_->board->stop(endpoint_->rank, why); }
 
   void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
-  Traffic traffic() const override { return traffic_; }
 
  private:
-  struct Message {
-    int member = 0;  // rank of the job
-    bool receive = false;
-    std::size_t bytes = 0;
-  };
+  friend class MpiFlight;
 
-  // The requests of one exchange, from its beginning to its end; used again when it has ended.
-  class Exchange : public PostedExchange {
-   public:
-    explicit Exchange(MpiCommunicator& comm) : comm_(comm) {}
-    Exchange(const Exchange&) = delete;
-    Exchange& operator=(const Exchange&) = delete;
-    ~Exchange() override { give_back(); }
-
-    void begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what);
-    bool test() override;
-    void wait() override;
-
-   private:
-    bool poll();
-    void start(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
-    void start_one(const Message& part, std::byte* data);
-    void finish();
-    void completed(int count, int error);
-    void give_back() noexcept;
-    void fail(const std::exception& error) noexcept;
-    std::vector<int> missing() const;
-
-    MpiCommunicator& comm_;
-    std::string_view what_;
-    std::vector<MPI_Request> requests_;
-    std::vector<Message> messages_;  // one per request
-    std::vector<int> done_;
-    std::vector<MPI_Status> statuses_;
-    std::size_t bytes_pending_ = 0;
-  };
-
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
@@ -178,67 +171,42 @@ class MpiCommunicator : public Communicator {
 
   std::shared_ptr<MpiEndpoint> endpoint_;
   Group group_;
-  Traffic traffic_;
-  Exchange own_{*this};  // of exchange()
+  FlightPool<MpiFlight> flights_;
 };
 
-void MpiCommunicator::Exchange::begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                      std::string_view what) {
+Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+  check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
+  endpoint_->board->throw_if_stopped();
+  copy_own_parts(rank(), sends, receives, what);
+  MpiFlight& flight = flights_.begin(*this);
+  flight.what_ = what;
+  flight.begun_ = Clock::now();
+  try {
+    flight.start(sends, receives);
+  } catch (const std::exception& error) {
+    flight.failed(error);
+    flight.withdraw();
+    flight.end();
+    throw;
+  }
+  return flight;
+}
+
+void MpiFlight::start_one(const Message& part, std::byte* data) {
   const MpiEndpoint& endpoint = *comm_.endpoint_;
-  check(std::this_thread::get_id() == endpoint.thread, "one thread of a rank calls MPI");
-  what_ = what;
-  endpoint.board->throw_if_stopped();
-  copy_own_parts(comm_.rank(), sends, receives, what);
-  try {
-    start(sends, receives);
-  } catch (const std::exception& error) {
-    fail(error);
-    throw;
-  }
-}
-
-bool MpiCommunicator::Exchange::test() {
-  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
-  try {
-    comm_.endpoint_->board->throw_if_stopped();
-    while (poll()) {
-    }
-    return requests_.empty();
-  } catch (const std::exception& error) {
-    fail(error);
-    throw;
-  }
-}
-
-void MpiCommunicator::Exchange::wait() {
-  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
-  try {
-    finish();
-  } catch (const std::exception& error) {
-    fail(error);
-    throw;
-  }
-}
-
-void MpiCommunicator::Exchange::fail(const std::exception& error) noexcept {
-  give_back();
-  comm_.abort(error.what());
-}
-
-void MpiCommunicator::Exchange::start_one(const Message& part, std::byte* data) {
-  const MpiEndpoint& endpoint = *comm_.endpoint_;
-  const int tag = comm_.group_.number;
   for (std::size_t at = 0; at < part.bytes;) {
     const std::size_t bytes = std::min(part.bytes - at, message_bytes_max);
     MPI_Request request = MPI_REQUEST_NULL;
     if (part.receive) {
-      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, tag, endpoint.comm, &request),
+      checked(MPI_Irecv(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, comm_.group_.number, endpoint.comm,
+                        &request),
               "MPI_Irecv");
     } else {
-      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, tag, endpoint.comm, &request),
+      checked(MPI_Isend(data + at, static_cast<int>(bytes), MPI_BYTE, part.member, comm_.group_.number, endpoint.comm,
+                        &request),
               "MPI_Isend");
-      comm_.traffic_.messages += 1;
-      comm_.traffic_.bytes += bytes;
+      sent_.messages += 1;
+      sent_.bytes += bytes;
     }
     requests_.push_back(request);
     messages_.push_back({part.member, part.receive, bytes});
@@ -248,9 +216,10 @@ void MpiCommunicator::Exchange::start_one(const Message& part, std::byte* data) 
 }
 
 // Receives first: a message that finds its place is copied once less.
-void MpiCommunicator::Exchange::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
+void MpiFlight::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
   requests_.clear();
   messages_.clear();
+  sent_ = {};
   bytes_pending_ = 0;
   for (const ReceivePart& part : receives) {
     if (part.peer != comm_.rank()) {
@@ -263,11 +232,12 @@ void MpiCommunicator::Exchange::start(std::span<const SendPart> sends, std::span
       start_one({comm_.member(part.peer), false, part.bytes.size()}, const_cast<std::byte*>(part.bytes.data()));
     }
   }
+  pending_ = requests_.size();
   done_.resize(requests_.size());
   statuses_.resize(requests_.size());
 }
 
-std::vector<int> MpiCommunicator::Exchange::missing() const {
+std::vector<int> MpiFlight::missing() const {
   std::vector<int> ranks;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL) {
@@ -280,20 +250,21 @@ std::vector<int> MpiCommunicator::Exchange::missing() const {
 }
 
 // Books `count` messages of done_; `error` is what MPI_Testsome said.
-void MpiCommunicator::Exchange::completed(int count, int error) {
-  const int self = comm_.endpoint_->rank;
+void MpiFlight::completed(int count, int error) {
+  const int own = comm_.endpoint_->rank;
   for (int i = 0; i < count; ++i) {
     const auto at = static_cast<std::size_t>(i);
     const Message& message = messages_[static_cast<std::size_t>(done_[at])];
     bytes_pending_ -= message.bytes;
+    --pending_;
     if (error == MPI_ERR_IN_STATUS && statuses_[at].MPI_ERROR != MPI_SUCCESS) {
       checked(statuses_[at].MPI_ERROR,
-              fmt::format("'{}' {} rank {} at rank {}", what_, message.receive ? "from" : "to", message.member, self));
+              fmt::format("'{}' {} rank {} at rank {}", what_, message.receive ? "from" : "to", message.member, own));
     }
     int received = 0;
     if (message.receive && (MPI_Get_count(&statuses_[at], MPI_BYTE, &received) != MPI_SUCCESS ||
                             static_cast<std::size_t>(received) != message.bytes)) {
-      refuse_length(what_, message.member, self, static_cast<std::size_t>(received), message.bytes);
+      refuse_length(what_, message.member, own, static_cast<std::size_t>(received), message.bytes);
     }
   }
   if (error != MPI_ERR_IN_STATUS) {
@@ -301,17 +272,13 @@ void MpiCommunicator::Exchange::completed(int count, int error) {
   }
 }
 
-// True when something was done; nothing is left when requests_ is empty.
-bool MpiCommunicator::Exchange::poll() {
-  if (requests_.empty()) {
-    return false;
-  }
+// One poll, which moves messages of all exchanges: true when some of this one were done by it.
+bool MpiFlight::moved() {
   int count = 0;
-  const int error =
-      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
-  if (count == MPI_UNDEFINED) {
-    requests_.clear();
-    return false;
+  const int error = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  if (count == MPI_UNDEFINED) {  // nothing is left
+    pending_ = 0;
+    return true;
   }
   if (count > 0 || error != MPI_SUCCESS) {
     completed(count, error);
@@ -320,41 +287,65 @@ bool MpiCommunicator::Exchange::poll() {
   return false;
 }
 
-void MpiCommunicator::Exchange::finish() {
-  const MpiEndpoint& endpoint = *comm_.endpoint_;
-  JobBoard& board = *endpoint.board;
-  const auto until = Clock::now() + endpoint.deadline;
-  Patience patience;
-  patience.progressed(bytes_pending_);
-  bool waits = false;  // as the board says
-  while (!requests_.empty()) {
-    if (poll()) {
-      patience.progressed(bytes_pending_);
-      continue;
-    }
-    if (requests_.empty()) {
-      break;
-    }
-    board.throw_if_stopped();
-    if (!waits) {
-      board.set_waits_for(endpoint.rank, missing().front());
-      waits = true;
-    }
-    if (Clock::now() >= until) {
-      const auto ranks = missing();
-      board.set_waits_for(endpoint.rank, ranks.front());
-      give_up(board, endpoint.rank, what_, endpoint.deadline, ranks);
-    }
-    patience.pause();
-  }
-  if (waits) {
-    board.set_waits_for(endpoint.rank, -1);
+void MpiFlight::check_in_time(Clock::time_point since) {
+  MpiEndpoint& endpoint = *comm_.endpoint_;
+  endpoint.board->throw_if_stopped();
+  if (Clock::now() >= since + endpoint.deadline) {
+    const auto ranks = missing();
+    endpoint.board->set_waits_for(endpoint.rank, ranks.front());
+    give_up(*endpoint.board, endpoint.rank, what_, endpoint.deadline, ranks);
   }
 }
 
-// After a failure: the caller's memory is about to go, so nothing may be received into it any more. Sends are left
-// alone; no MPI call but the abort follows.
-void MpiCommunicator::Exchange::give_back() noexcept {
+void MpiFlight::failed(const std::exception& error) noexcept { comm_.abort(error.what()); }
+
+bool MpiFlight::test() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  try {
+    while (pending_ > 0 && moved()) {
+    }
+    if (pending_ > 0) {
+      check_in_time(begun_);
+    }
+    return pending_ == 0;
+  } catch (const std::exception& error) {
+    failed(error);
+    throw;
+  }
+}
+
+void MpiFlight::wait() {
+  check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
+  const MpiEndpoint& endpoint = *comm_.endpoint_;
+  const auto begun = Clock::now();
+  Patience patience;
+  patience.progressed(bytes_pending_);
+  bool waits = false;  // as the board says
+  try {
+    while (pending_ > 0) {
+      if (moved()) {
+        patience.progressed(bytes_pending_);
+        continue;
+      }
+      check_in_time(begun);
+      if (!waits) {
+        endpoint.board->set_waits_for(endpoint.rank, missing().front());
+        waits = true;
+      }
+      patience.pause();
+    }
+  } catch (const std::exception& error) {
+    failed(error);
+    throw;
+  }
+  if (waits) {
+    endpoint.board->set_waits_for(endpoint.rank, -1);
+  }
+}
+
+// The memory of the parts is about to go, so nothing may be received into it any more. Sends are left alone; no MPI call but
+// the abort follows.
+void MpiFlight::withdraw() noexcept {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {
       MPI_Cancel(&requests_[i]);
@@ -363,6 +354,8 @@ void MpiCommunicator::Exchange::give_back() noexcept {
   }
   requests_.clear();
 }
+
+void MpiFlight::end() noexcept { comm_.flights_.end(this); }
 
 // The environment variable's whole number, 0 when it is absent or something else.
 int number_in(const char* variable) {

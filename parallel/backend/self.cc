@@ -15,9 +15,14 @@ struct SelfJob {
   JobBoard board{memory, 1};
 };
 
-struct DoneExchange : PostedExchange {
+// Parts to oneself are copied when they are posted.
+class SelfFlight : public Flight {
+ public:
   bool test() override { return true; }
   void wait() override {}
+  void withdraw() noexcept override {}
+  void end() noexcept override {}
+  Traffic sent() const override { return {}; }
 };
 
 class SelfCommunicator : public Communicator {
@@ -27,28 +32,22 @@ class SelfCommunicator : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
 
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                std::string_view what) override {
+  std::unique_ptr<Communicator> split(int, int) override { return std::make_unique<SelfCommunicator>(job_); }
+  void abort(std::string_view why) noexcept override { job_->board.stop(0, why); }
+  void set_deadline(std::chrono::milliseconds) override {}  // nobody is waited for
+
+ private:
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override {
     job_->board.throw_if_stopped();
     check(std::all_of(sends.begin(), sends.end(), [](const SendPart& part) { return part.peer == 0; }) &&
               std::all_of(receives.begin(), receives.end(), [](const ReceivePart& part) { return part.peer == 0; }),
           "a rank alone has no peers");
     copy_own_parts(0, sends, receives, what);
+    return flight_;
   }
 
-  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                       std::string_view what) override {
-    exchange(sends, receives, what);
-    return std::make_unique<DoneExchange>();
-  }
-
-  std::unique_ptr<Communicator> split(int, int) override { return std::make_unique<SelfCommunicator>(job_); }
-  void abort(std::string_view why) noexcept override { job_->board.stop(0, why); }
-  void set_deadline(std::chrono::milliseconds) override {}  // nobody is waited for
-  Traffic traffic() const override { return {}; }
-
- private:
   std::shared_ptr<SelfJob> job_;
+  SelfFlight flight_;
 };
 
 }  // namespace

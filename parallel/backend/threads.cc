@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "monitoring/check.h"
+#include "parallel/backend/flight_pool.h"
 #include "parallel/backend/group.h"
 #include "parallel/backend/job_board.h"
 
@@ -53,6 +54,34 @@ struct ThreadEndpoint {
   std::chrono::milliseconds deadline = std::chrono::seconds(120);
 };
 
+class ThreadCommunicator;
+
+// One exchange of a communicator under way. Its messages lie in the boxes of the job until their receivers take them.
+class ThreadFlight : public Flight {
+ public:
+  explicit ThreadFlight(ThreadCommunicator& comm) : comm_(comm) {}
+  bool test() override;
+  void wait() override;
+  void withdraw() noexcept override;
+  void end() noexcept override;
+  Traffic sent() const override { return sent_; }
+
+ private:
+  friend class ThreadCommunicator;
+  bool all_taken() const {
+    return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
+  }
+  bool done() const { return outstanding_.empty() && all_taken(); }
+  std::vector<int> missing() const;
+
+  ThreadCommunicator& comm_;
+  std::string_view what_;
+  Traffic sent_;
+  std::chrono::steady_clock::time_point begun_;
+  std::vector<Post> posts_;
+  std::vector<ReceivePart> outstanding_;  // receives not yet filled, in order
+};
+
 class ThreadCommunicator : public Communicator {
  public:
   ThreadCommunicator(std::shared_ptr<ThreadEndpoint> endpoint, Group group)
@@ -60,20 +89,6 @@ class ThreadCommunicator : public Communicator {
 
   int rank() const override { return group_.rank; }
   int size() const override { return group_.size(); }
-
-  void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                std::string_view what) override {
-    Exchange exchange(*this, what);
-    exchange.begin(sends, receives);
-    exchange.wait();
-  }
-
-  std::unique_ptr<PostedExchange> post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
-                                       std::string_view what) override {
-    auto exchange = std::make_unique<Exchange>(*this, what);
-    exchange->begin(sends, receives);
-    return exchange;
-  }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<ThreadCommunicator>(endpoint_,
@@ -90,126 +105,126 @@ class ThreadCommunicator : public Communicator {
   }
 
   void set_deadline(std::chrono::milliseconds deadline) override { endpoint_->deadline = deadline; }
-  Traffic traffic() const override { return traffic_; }
 
  private:
+  friend class ThreadFlight;
   using Lock = std::unique_lock<std::mutex>;
 
-  // One exchange from its beginning to its end or withdrawal.
-  class Exchange : public PostedExchange {
-   public:
-    Exchange(ThreadCommunicator& comm, std::string_view what) : comm_(comm), what_(what) {}
-    Exchange(const Exchange&) = delete;
-    Exchange& operator=(const Exchange&) = delete;
-    ~Exchange() override { withdraw(); }
-
-    void begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives);
-    bool test() override;
-    void wait() override;
-
-   private:
-    friend class ThreadCommunicator;
-    bool all_taken() const;
-    std::vector<int> missing() const;
-    void withdraw();
-
-    ThreadCommunicator& comm_;
-    std::string_view what_;
-    std::vector<Post> posts_;
-    std::vector<ReceivePart> outstanding_;  // receives not yet filled, in order
-  };
-
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override;
   int member(int peer) const {
     check(peer >= 0 && peer < size(), "a peer lies in the communicator");
     return group_.members[static_cast<std::size_t>(peer)];
   }
+  void send(std::span<const SendPart> sends, ThreadFlight& flight);
   bool take_arrived(Lock& lock);
-  bool take(Lock& lock, const ReceivePart& part, std::string_view what);
+  bool take_arrived(Lock& lock, ThreadFlight& flight);
+  bool moved(Lock& lock, ThreadFlight& flight, std::chrono::steady_clock::time_point since);
 
   std::shared_ptr<ThreadEndpoint> endpoint_;
   ThreadJob& job_;
   Group group_;
-  Traffic traffic_;
-  std::vector<Exchange*> under_way_;  // in the order of their beginning
-  std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over all outstanding parts
+  FlightPool<ThreadFlight> flights_;
+  std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over the flights
 };
 
-void ThreadCommunicator::Exchange::begin(std::span<const SendPart> sends, std::span<const ReceivePart> receives) {
-  comm_.job_.board.throw_if_stopped();
-  copy_own_parts(comm_.rank(), sends, receives, what_);
+Flight& ThreadCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+  job_.board.throw_if_stopped();
+  copy_own_parts(rank(), sends, receives, what);
+  ThreadFlight& flight = flights_.begin(*this);
+  flight.what_ = what;
+  flight.begun_ = std::chrono::steady_clock::now();
+  flight.outstanding_.clear();
   for (const ReceivePart& part : receives) {
-    if (part.peer != comm_.rank() && !part.bytes.empty()) {
-      outstanding_.push_back(part);
+    if (part.peer != rank() && !part.bytes.empty()) {
+      flight.outstanding_.push_back(part);
     }
   }
-  comm_.under_way_.push_back(this);
-  posts_.reserve(sends.size());  // boxes hold pointers
-  const Lock lock(comm_.job_.mutex);
+  const Lock lock(job_.mutex);
+  send(sends, flight);
+  return flight;
+}
+
+void ThreadCommunicator::send(std::span<const SendPart> sends, ThreadFlight& flight) {
+  flight.sent_ = {};
+  flight.posts_.clear();
+  flight.posts_.reserve(sends.size());  // boxes hold pointers
   for (const SendPart& send : sends) {
-    if (send.peer == comm_.rank() || send.bytes.empty()) {
+    if (send.peer == rank() || send.bytes.empty()) {
       continue;
     }
-    const int receiver = comm_.member(send.peer);
-    posts_.push_back({.group = comm_.group_.number, .receiver = receiver, .bytes = send.bytes});
-    comm_.job_.box(comm_.endpoint_->rank, receiver).push_back(&posts_.back());
-    comm_.job_.cv(receiver).notify_all();
-    comm_.traffic_.messages += 1;
-    comm_.traffic_.bytes += send.bytes.size();
+    const int receiver = member(send.peer);
+    flight.posts_.push_back({.group = group_.number, .receiver = receiver, .bytes = send.bytes});
+    job_.box(endpoint_->rank, receiver).push_back(&flight.posts_.back());
+    job_.cv(receiver).notify_all();
+    flight.sent_.messages += 1;
+    flight.sent_.bytes += send.bytes.size();
   }
 }
 
-// Fills every receive of this communicator whose message is there; true when at least one was filled.
+// Fills every receive of every flight whose message is there; true when at least one was filled. Flights in the order of
+// posting: a receive whose sender still owes an earlier one must not take its message.
 bool ThreadCommunicator::take_arrived(Lock& lock) {
   bool moved = false;
   late_.assign(static_cast<std::size_t>(size()), false);
-  for (Exchange* const exchange : under_way_) {
-    for (std::size_t at = 0; at < exchange->outstanding_.size();) {
-      const ReceivePart part = exchange->outstanding_[at];
-      // A receive whose sender still owes an earlier one must not take a message that arrived in the middle of this
-      // pass.
-      if (late_[static_cast<std::size_t>(part.peer)] || !take(lock, part, exchange->what_)) {
-        late_[static_cast<std::size_t>(part.peer)] = true;
-        ++at;
-        continue;
-      }
-      exchange->outstanding_.erase(exchange->outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
-      moved = true;
-    }
+  for (const auto& flight : flights_.under_way()) {
+    moved = take_arrived(lock, *flight) || moved;
   }
   return moved;
 }
 
-// The next message of the part's peer, when it is there. Copies without the mutex: messages arrive meanwhile.
-bool ThreadCommunicator::take(Lock& lock, const ReceivePart& part, std::string_view what) {
-  const int sender = member(part.peer);
-  auto& box = job_.box(sender, endpoint_->rank);
-  const auto found =
-      std::find_if(box.begin(), box.end(), [this](const Post* post) { return post->group == group_.number; });
-  if (found == box.end()) {
-    return false;
+// Copies without the mutex: messages arrive meanwhile.
+bool ThreadCommunicator::take_arrived(Lock& lock, ThreadFlight& flight) {
+  bool moved = false;
+  for (std::size_t at = 0; at < flight.outstanding_.size();) {
+    const ReceivePart part = flight.outstanding_[at];
+    if (late_[static_cast<std::size_t>(part.peer)]) {
+      ++at;
+      continue;
+    }
+    const int sender = member(part.peer);
+    auto& box = job_.box(sender, endpoint_->rank);
+    const auto found =
+        std::find_if(box.begin(), box.end(), [this](const Post* post) { return post->group == group_.number; });
+    if (found == box.end()) {
+      late_[static_cast<std::size_t>(part.peer)] = true;
+      ++at;
+      continue;
+    }
+    Post* const post = *found;
+    box.erase(found);
+    post->state = Post::State::kClaimed;
+    const std::size_t sent = post->bytes.size();
+    lock.unlock();
+    if (sent == part.bytes.size()) {
+      std::memcpy(part.bytes.data(), post->bytes.data(), sent);
+    }
+    lock.lock();
+    post->state = Post::State::kTaken;
+    job_.cv(sender).notify_all();
+    if (sent != part.bytes.size()) {
+      refuse_length(flight.what_, sender, endpoint_->rank, sent, part.bytes.size());
+    }
+    flight.outstanding_.erase(flight.outstanding_.begin() + static_cast<std::ptrdiff_t>(at));
+    moved = true;
   }
-  Post* const post = *found;
-  box.erase(found);
-  post->state = Post::State::kClaimed;
-  const std::size_t sent = post->bytes.size();
-  lock.unlock();
-  if (sent == part.bytes.size()) {
-    std::memcpy(part.bytes.data(), post->bytes.data(), sent);
-  }
-  lock.lock();
-  post->state = Post::State::kTaken;
-  job_.cv(sender).notify_all();
-  if (sent != part.bytes.size()) {
-    refuse_length(what, sender, endpoint_->rank, sent, part.bytes.size());
-  }
-  return true;
+  return moved;
 }
 
-bool ThreadCommunicator::Exchange::all_taken() const {
-  return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
+// One look at all that is under way: true when something moved. Throws when the job was stopped, or when the flight is not
+// done a deadline after `since`.
+bool ThreadCommunicator::moved(Lock& lock, ThreadFlight& flight, std::chrono::steady_clock::time_point since) {
+  const bool moved = take_arrived(lock);
+  if (flight.done()) {
+    return true;
+  }
+  job_.board.throw_if_stopped();
+  if (!moved && std::chrono::steady_clock::now() >= since + endpoint_->deadline) {
+    give_up(job_.board, endpoint_->rank, flight.what_, endpoint_->deadline, flight.missing());
+  }
+  return moved;
 }
 
-std::vector<int> ThreadCommunicator::Exchange::missing() const {
+std::vector<int> ThreadFlight::missing() const {
   std::vector<int> ranks;
   for (const ReceivePart& part : outstanding_) {
     ranks.push_back(comm_.member(part.peer));
@@ -224,59 +239,60 @@ std::vector<int> ThreadCommunicator::Exchange::missing() const {
   return ranks;
 }
 
-// Takes back what nobody has claimed and waits for the copies under way: the caller's memory is about to go.
-void ThreadCommunicator::Exchange::withdraw() {
-  std::erase(comm_.under_way_, this);
-  ThreadJob& job = comm_.job_;
-  Lock lock(job.mutex);
-  for (Post& post : posts_) {
-    if (post.state == Post::State::kWaiting) {
-      auto& box = job.box(comm_.endpoint_->rank, post.receiver);
-      box.erase(std::find(box.begin(), box.end(), &post));
-      post.state = Post::State::kTaken;
-    }
-  }
-  job.cv(comm_.endpoint_->rank).wait(lock, [this] { return all_taken(); });
-  posts_.clear();
-}
-
-bool ThreadCommunicator::Exchange::test() {
-  comm_.job_.board.throw_if_stopped();
-  Lock lock(comm_.job_.mutex);
-  while (comm_.take_arrived(lock)) {
-  }
-  return outstanding_.empty() && all_taken();
-}
-
-void ThreadCommunicator::Exchange::wait() {
-  ThreadJob& job = comm_.job_;
-  const int self = comm_.endpoint_->rank;
-  const auto deadline = comm_.endpoint_->deadline;
-  const auto until = std::chrono::steady_clock::now() + deadline;
+bool ThreadFlight::test() {
+  ThreadCommunicator::Lock lock(comm_.job_.mutex);
   try {
-    Lock lock(job.mutex);
-    for (;;) {
-      const bool moved = comm_.take_arrived(lock);
-      if (outstanding_.empty() && all_taken()) {
-        break;
-      }
-      job.board.throw_if_stopped();
-      if (moved) {
-        continue;
-      }
-      job.board.set_waits_for(self, missing().front());
-      if (std::chrono::steady_clock::now() >= until) {
-        give_up(job.board, self, what_, deadline, missing());
-      }
-      job.cv(self).wait_until(lock, until);
-    }
-    job.board.set_waits_for(self, -1);
+    comm_.moved(lock, *this, begun_);
+    return done();
   } catch (const std::exception& error) {
-    withdraw();
+    lock.unlock();
     comm_.abort(error.what());
     throw;
   }
 }
+
+void ThreadFlight::wait() {
+  const auto begun = std::chrono::steady_clock::now();
+  const int self = comm_.endpoint_->rank;
+  ThreadJob& job = comm_.job_;
+  ThreadCommunicator::Lock lock(job.mutex);
+  try {
+    for (bool waits = false;;) {
+      const bool moved = comm_.moved(lock, *this, begun);
+      if (done()) {
+        if (waits) {
+          job.board.set_waits_for(self, -1);
+        }
+        return;
+      }
+      if (!moved) {
+        job.board.set_waits_for(self, missing().front());
+        waits = true;
+        job.cv(self).wait_until(lock, begun + comm_.endpoint_->deadline);
+      }
+    }
+  } catch (const std::exception& error) {
+    lock.unlock();
+    comm_.abort(error.what());
+    throw;
+  }
+}
+
+// Takes back what nobody has claimed and waits for the copies under way.
+void ThreadFlight::withdraw() noexcept {
+  ThreadCommunicator::Lock lock(comm_.job_.mutex);
+  for (Post& post : posts_) {
+    if (post.state == Post::State::kWaiting) {
+      auto& box = comm_.job_.box(comm_.endpoint_->rank, post.receiver);
+      box.erase(std::find(box.begin(), box.end(), &post));
+      post.state = Post::State::kTaken;
+    }
+  }
+  outstanding_.clear();
+  comm_.job_.cv(comm_.endpoint_->rank).wait(lock, [this] { return all_taken(); });
+}
+
+void ThreadFlight::end() noexcept { comm_.flights_.end(this); }
 
 }  // namespace
 

@@ -148,16 +148,17 @@ Arguments parse_arguments(int argc, char** argv) {
   inspect->add_flag("--json", arguments.inspect.json, "print one JSON object");
   inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
 
-  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, or a model");
-  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels, 'pipeline' for idle stages (with --pp); left out: the model of --model")
-      ->check(CLI::IsMember({"kernels", "pipeline"}));
+  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, the ring, the pipeline, messages between ranks, or a model");
+  bench->add_option("what", arguments.bench.what,
+                    "kernels; ring (attention over all ranks); fabric (messages and collectives); pipeline (idle stages, with --pp); left out: the model of --model")
+      ->check(CLI::IsMember({"kernels", "ring", "fabric", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
-  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode; default 512")->check(CLI::Range(1, 1 << 24));
-  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0")->check(CLI::Range(0, 1 << 24));
+  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(CLI::Range(1, 1 << 24));
+  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(CLI::Range(0, 1 << 24));
   bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
-  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels)");
+  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
   add_run_options(bench, arguments.run);
 

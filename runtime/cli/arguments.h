@@ -62,7 +62,7 @@ struct InspectArguments {
 };
 
 struct BenchArguments {
-  std::string what;                   // "kernels" or empty: a model
+  std::string what;                   // "kernels", "ring", "fabric" or empty: a model
   std::string test = "pp";            // pp, tg or batch
   std::int64_t tokens = 512, depth = 0;
   int streams = 1, reps = 5;

@@ -1,7 +1,5 @@
 // `zoetrope bench --model DIR`: prefill and decode of a model without media or text, for comparisons with peers.
 #include <fmt/format.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -12,19 +10,13 @@
 #include "runtime/cli/bench_streams.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/launch.h"
+#include "runtime/cli/stopwatch.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/json/json.h"
 #include "runtime/model/model.h"
 
 namespace zoetrope {
 namespace {
-
-double cpu_seconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 struct Measured {
   std::vector<double> wall, cpu;

@@ -18,6 +18,19 @@
 namespace zoetrope {
 namespace {
 
+int run_bench(const RunArguments& run, const BenchArguments& bench) {
+  if (bench.what == "kernels") {
+    return run_bench_kernels(run, bench);
+  }
+  if (bench.what == "ring") {
+    return run_bench_ring(run, bench);
+  }
+  if (bench.what == "pipeline") {
+    return run_bench_pipeline(run, bench);
+  }
+  return bench.what == "fabric" ? run_bench_fabric(run, bench) : run_bench_model(run, bench);
+}
+
 int dispatch(const Arguments& arguments) {
   switch (arguments.command) {
     case Command::kAsk:
@@ -27,9 +40,7 @@ int dispatch(const Arguments& arguments) {
     case Command::kInspect:
       return run_inspect(arguments.run, arguments.inspect);
     case Command::kBench:
-      return arguments.bench.what == "kernels"    ? run_bench_kernels(arguments.run, arguments.bench)
-             : arguments.bench.what == "pipeline" ? run_bench_pipeline(arguments.run, arguments.bench)
-                                                  : run_bench_model(arguments.run, arguments.bench);
+      return run_bench(arguments.run, arguments.bench);
     case Command::kVersion:
       return run_version();
   }

@@ -74,6 +74,21 @@ std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& mod
                                      : std::max<std::int64_t>(1, kStretchBytes / std::max(feature_bytes, kPixelBytesOfToken));
 }
 
+// What this rank has sent on every axis, and how long it waited.
+void log_traffic(const Ranks& ranks) {
+  for (const auto& [axis, comm] : {std::pair{"world", ranks.world.get()}, std::pair{"tp", ranks.tp.get()}, std::pair{"ring", ranks.ring.get()}}) {
+    for (const TrafficEntry& entry : comm->book().entries()) {
+      log::info("traffic", {{"axis", axis},
+                            {"operation", entry.what},
+                            {"exchanges", entry.exchanges},
+                            {"messages", entry.sent.messages},
+                            {"bytes", entry.sent.bytes},
+                            {"exposed_seconds", entry.exposed_seconds},
+                            {"hidden_seconds", entry.hidden_seconds}});
+    }
+  }
+}
+
 std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
   for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&value, 1)), "agreeing on KV pages")) {
     std::int32_t other = 0;
@@ -409,6 +424,7 @@ void Engine::run() {
   } else {
     state_->follow();
   }
+  log_traffic(state_->ranks);
 }
 
 }  // namespace zoetrope

@@ -29,7 +29,7 @@ struct EngineSettings {
   bool look_ahead = true;                // films are decoded while others are computed; changes no answer
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
   int waves_max = 0;                     // of a step, with stages; 0: 4 for each stage
-  RingPass ring_pass = RingPass::kFewestBytes;
+  RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
 };

@@ -97,7 +97,7 @@ class Model {
     Compute compute;
     Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
-    RingPass ring_pass = RingPass::kFewestBytes;    // of sequences that span members
+    RingPass ring_pass = RingPass::kLeastTime;      // of sequences that span members
     // T of a wave at most: stages of one host hand so many rows over in memory that both see; 0: as messages.
     std::int64_t shared_rows_max = 0;
   };

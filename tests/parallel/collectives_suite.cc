@@ -227,33 +227,41 @@ void check_order_of_parts(Communicator& comm) {
   }
 }
 
-// Three exchanges are begun before one of them is waited for, and a whole one happens in between; sizes on both sides of
-// what MPI sends without asking.
 void check_posted_exchanges(Communicator& comm) {
-  const int n = comm.size(), next = (comm.rank() + 1) % n, previous = (comm.rank() + n - 1) % n;
-  for (const std::size_t bytes : {std::size_t{5}, std::size_t{30'000}, std::size_t{300'000}}) {
+  const int n = comm.size();
+  const int next = (comm.rank() + 1) % n, before = (comm.rank() + n - 1) % n;
+  const std::vector<std::size_t> sizes{1, 100'000, 7, 0, 3'000'000, 50, 40'000};
+  const Traffic sent = comm.traffic();
+  for (const bool backwards : {false, true}) {
     std::vector<Bytes> out, in;
-    for (int i = 0; i < 4; ++i) {
-      out.push_back(bytes_of(comm.rank() * 10 + i, bytes + static_cast<std::size_t>(i)));
-      in.emplace_back(bytes + static_cast<std::size_t>(i));
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      out.push_back(bytes_of(comm.rank() * 10 + static_cast<int>(i), sizes[i]));
+      in.emplace_back(sizes[i]);
     }
-    std::vector<std::unique_ptr<PostedExchange>> posted;
-    for (std::size_t i = 0; i < 3; ++i) {
+    std::vector<Exchange> exchanges;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
       const SendPart send{next, out[i]};
-      const ReceivePart receive{previous, in[i]};
-      posted.push_back(comm.post({&send, 1}, {&receive, 1}, "posted"));
+      const ReceivePart receive{before, in[i]};
+      exchanges.push_back(comm.post({&send, 1}, {&receive, 1}, "posted"));
     }
-    const SendPart send{next, out[3]};
-    const ReceivePart receive{previous, in[3]};
-    comm.exchange({&send, 1}, {&receive, 1}, "in between");
-    posted[2]->wait();
-    while (!posted[0]->test()) {
+    for (int asked = 0; asked < 20; ++asked) {
+      exchanges[static_cast<std::size_t>(asked) % sizes.size()].test();
     }
-    posted[0]->wait();
-    posted[1]->wait();
-    for (int i = 0; i < 4; ++i) {
-      EXPECT_EQ(in[static_cast<std::size_t>(i)], bytes_of(previous * 10 + i, bytes + static_cast<std::size_t>(i))) << i;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      Exchange& exchange = exchanges[backwards ? sizes.size() - 1 - i : i];
+      if (i % 2 == 0) {
+        exchange.wait();
+      } else {
+        while (!exchange.test()) {
+        }
+      }
     }
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      EXPECT_EQ(in[i], bytes_of(before * 10 + static_cast<int>(i), sizes[i])) << "exchange " << i;
+    }
+  }
+  if (n > 1) {
+    EXPECT_EQ(comm.traffic().bytes - sent.bytes, 2U * (1 + 100'000 + 7 + 3'000'000 + 50 + 40'000));
   }
 }
 

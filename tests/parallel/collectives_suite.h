@@ -15,7 +15,9 @@ void check_gathered_rows(Communicator& comm);
 void check_tree_sums(Communicator& comm);  // size() is a power of two
 void check_split(Communicator& comm);
 void check_order_of_parts(Communicator& comm);  // several parts from each peer, who come when they come
-void check_posted_exchanges(Communicator& comm);  // begun one after the other, waited for in another order
+// Exchanges posted one after the other and waited for in another order, asked after between; of many sizes.
+void check_posted_exchanges(Communicator& comm);
+
 void check_long_exchange(Communicator& comm, std::size_t bytes);  // everybody to everybody at once, two parts each
 
 }  // namespace zoetrope

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -163,11 +164,14 @@ class Member {
       EXPECT_EQ(std::memcmp(out.data() + row * static_cast<std::size_t>(shape.columns()), expected.data() + own[row] * shape.columns(), bytes), 0)
           << "token " << own[row] << " of " << first << " .. " << end << ", " << span_.members << " members from " << span_.first_member;
     }
+    EXPECT_LE(attention_.partials_alive_max(), std::countr_zero(static_cast<unsigned>(span_.members)) + 1);
     const bool by_pages = attention_.passes_pages(shape.heads, job, shared);
     const std::int64_t visits = !by_pages ? RingAttention::query_bytes(layout_, shape.heads, job) : shared ? 0 : RingAttention::page_bytes(layout_, job);
     const std::int64_t rest = shared ? 2 * RingAttention::fence_bytes(span_) : RingAttention::row_bytes(layout_, job);
     return ring_.rank() == span_.first_member ? static_cast<std::uint64_t>(visits + rest) : 0;
   }
+
+  int partials_alive_max() const { return attention_.partials_alive_max(); }
 
  private:
   Communicator& ring_;
@@ -191,6 +195,9 @@ void check_sequence(Communicator& ring, const Span& span, std::int64_t tokens, s
   std::uint64_t form = 0;
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     form += member.step(first, std::min(tokens, first + chunk), expected);
+  }
+  if (tokens > kPageTokens * span.members && transport == RingTransport::kMessages && span.contains(ring.rank())) {
+    EXPECT_EQ(member.partials_alive_max(), std::countr_zero(static_cast<unsigned>(span.members)) + 1);  // no fewer will do
   }
   const std::uint64_t sent = ring.traffic().bytes - before;
   const std::uint64_t all_sent = sum_over_ranks(ring, sent), all_form = sum_over_ranks(ring, form);

@@ -64,6 +64,26 @@ def pipeline():
     expect(all(other == said[0] for other in said), f"different answers: {said}")
 
 
+def bench_ranks():
+    """The ring and the fabric are measured over 2 and 4 ranks; bytes equal the closed forms; alone they are refused."""
+    for ranks in (2, 4):
+        result = run("bench", "ring", "--quick", "--json", "--threads", "1", ranks=ranks)
+        expect(result.returncode == 0, f"bench ring on {ranks} ranks: {result.stderr}")
+        measured = json.loads(result.stdout)
+        ways = measured["contexts"][0]["ways"]
+        expect(len(ways) == 6 and all(way["seconds"] > 0 for way in ways), f"ways: {ways}")
+        expect(all(way["bytes"] == way["closed_form_bytes"] for way in ways), f"bytes: {ways}")
+        expect(all(way["work_max_over_mean"] < 1.1 for way in ways), f"work: {ways}")
+        expect(measured["steps"] and all(step["regret"] >= 0 for step in measured["steps"]), f"steps: {measured['steps']}")
+        result = run("bench", "fabric", "--quick", "--json", ranks=ranks)
+        expect(result.returncode == 0, f"bench fabric on {ranks} ranks: {result.stderr}")
+        rows = json.loads(result.stdout)
+        expect(rows and all(row["sent"] == row["closed_form"] and row["seconds"] > 0 for row in rows), f"rows: {rows}")
+    for what in ("ring", "fabric"):
+        alone = run("bench", what, "--quick")
+        expect(alone.returncode == 1 and "mpirun" in alone.stderr, f"bench {what} alone: {alone.returncode} {alone.stderr}")
+
+
 def samples():
     """All sample questions: in fp32 the reference's float32 token ids, in bf16 at least 95 % of its answers."""
     expected = json.loads((SAMPLES / "answers.json").read_text())

@@ -85,23 +85,6 @@ TEST(Threads, ASenderWaitsForItsReceiverAndGivesUpToo) {
   });
 }
 
-// A posted part that nobody waited for goes back to its owner: the peer finds the next one.
-TEST(Threads, WhatWasPostedAndGivenUpIsTakenBack) {
-  run_ranks({.ring = 2}, [](Ranks& ranks) {
-    std::byte given_up{1}, sent{2}, received{};
-    if (ranks.place.rank == 0) {
-      const SendPart first{1, {&given_up, 1}}, second{1, {&sent, 1}};
-      ranks.world->post({&first, 1}, {}, "given up").reset();
-      ranks.world->post({&second, 1}, {}, "sent")->wait();
-    } else {
-      std::this_thread::sleep_for(50ms);
-      const ReceivePart receive{0, {&received, 1}};
-      ranks.world->post({}, {&receive, 1}, "sent")->wait();
-      EXPECT_EQ(received, std::byte{2});
-    }
-  });
-}
-
 TEST(Threads, AbortWakesSleepersAtOnceAndForGood) {
   std::atomic<int> woken{0};
   run_ranks({.ring = 6}, [&](Ranks& ranks) {

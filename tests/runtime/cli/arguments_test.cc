@@ -35,6 +35,15 @@ TEST(Arguments, MediaKeepTheirOrder) {
   EXPECT_EQ(a.ask.question, "What?");
 }
 
+TEST(Arguments, RingTransportsAndBenchesHaveNames) {
+  EXPECT_EQ(parse({"ask", "What?"}).run.ring_transport, RingTransport::kAuto);
+  EXPECT_EQ(parse({"ask", "What?", "--ring-transport", "shared"}).run.ring_transport, RingTransport::kShared);
+  EXPECT_EQ(parse({"bench", "ring", "--ring-transport", "messages"}).run.ring_transport, RingTransport::kMessages);
+  EXPECT_EQ(parse({"bench", "fabric"}).bench.what, "fabric");
+  EXPECT_NE(complaint({"ask", "What?", "--ring-transport", "pigeons"}), "");
+  EXPECT_NE(complaint({"bench", "sing"}), "");
+}
+
 TEST(Arguments, ValuesAreRead) {
   const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB", "--tp", "2", "--pp", "3", "--waves", "9"});
   EXPECT_EQ(a.run.pp, 3);
