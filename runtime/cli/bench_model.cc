@@ -1,5 +1,6 @@
 // `zoetrope bench --model DIR`: prefill and decode of a model without media or text, for comparisons with peers.
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -47,11 +48,6 @@ Measured measure(Model& model, Ranks& ranks, const Compute& compute, const RunAr
     }
   }
   return measured;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
