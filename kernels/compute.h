@@ -7,11 +7,13 @@
 namespace zoetrope {
 
 struct Body;  // body.h: the table of functions of one instruction set
+class TraceRecorder;  // monitoring/trace.h
 
 struct Compute {
   const Body* body = nullptr;
   ThreadPool* pool = nullptr;
   Precision precision = Precision::kBf16;
+  TraceRecorder* trace = nullptr;  // of this rank, when its steps are recorded
 
   bool rounds() const { return precision == Precision::kBf16; }
 };
