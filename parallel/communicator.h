@@ -29,6 +29,7 @@ struct ReceivePart {
 struct Traffic {
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  bool operator==(const Traffic&) const = default;
 };
 
 class Communicator {

@@ -53,7 +53,6 @@ struct TextActivations {
   GrowingRows<float> logits;          // router [t, E]
   GrowingRows<std::int32_t> experts;  // [t, k]
   GrowingRows<float> weights;         // [t, k] of the chosen experts
-  GrowingRows<float> outputs;         // [rows of own experts, H]
   GrowingRows<float> combined;        // [t, H]
   GrowingRows<float> last;            // [logit rows, H]
   GrowingRows<float> head;            // [logit rows, own vocabulary], then the other ranks' parts

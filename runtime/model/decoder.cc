@@ -11,6 +11,7 @@
 #include "kernels/norm.h"
 #include "kernels/rotary.h"
 #include "monitoring/check.h"
+#include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "runtime/model/tp_gather.h"
 
@@ -44,7 +45,7 @@ Range entries_in(const std::vector<std::int64_t>& rows, Range own) {
 }  // namespace
 
 Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard,
-                 Ranks& ranks, const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass)
+                 Ranks& ranks, const ExpertPlacement& experts, Compute compute, Observer observer, RingPass ring_pass)
     : config_(config),
       deepstack_(deepstack),
       weights_(weights),
@@ -68,6 +69,7 @@ KvLayout Decoder::kv_layout() const {
 }
 
 void Decoder::forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) {
+  const Traced traced(compute_.trace, TracePhase::kForward);
   check_inputs(inputs, logits);
   Step step = begin(inputs, cache);
   embed_tokens(step);
@@ -161,6 +163,7 @@ void Decoder::run_layers(Step& step, int first, int end) {
 }
 
 void Decoder::attention_block(const TextLayerWeights& weights, int layer, Step& step) {
+  const Traced traced(compute_.trace, TracePhase::kAttention, layer);
   const int d = config_.head_dim;
   rms_norm(compute_, step.h, weights.input_norm, rms_eps_, own_normed(step));
   all_gather_rows(*ranks_.tp, step.normed, compute_.rounds(), "input of attention");
@@ -215,16 +218,19 @@ void Decoder::attend(Step& step, const RingPages& pages, Rows<const float> q, Ro
   }
   attention(compute_, kv_layout(), pages.own, jobs);
   if (!ring_jobs.empty()) {
+    const Traced traced(compute_.trace, TracePhase::kRing);
     ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs, !std::exchange(step.ring_opened, true));
   }
 }
 
 void Decoder::feed_forward(const TextLayerWeights& weights, int layer, Step& step) {
-  rms_norm(compute_, step.h, weights.post_norm, rms_eps_, own_normed(step));
-  if (const auto* dense = std::get_if<DenseWeights>(&weights.feed_forward)) {
+  const auto* dense = std::get_if<DenseWeights>(&weights.feed_forward);
+  rms_norm(compute_, step.h, weights.post_norm, rms_eps_, dense != nullptr ? own_normed(step) : moe_->input(step.rows));
+  if (dense != nullptr) {
+    const Traced traced(compute_.trace, TracePhase::kFeedForward, layer);
     dense_feed_forward(compute_, *ranks_.tp, *dense, step.rows, activations_, step.normed, step.h);
   } else {
-    moe_->run(layer, std::get<MoeWeights>(weights.feed_forward), step.rows, activations_, own_normed(step), step.h);
+    moe_->run(layer, std::get<MoeWeights>(weights.feed_forward), step.rows, activations_, step.h);
   }
 }
 
@@ -239,6 +245,7 @@ void Decoder::add_deepstack(int layer, Step& step) {
 }
 
 void Decoder::run_head(Step& step, Rows<float> logits) {
+  const Traced traced(compute_.trace, TracePhase::kHead);
   const Rows<float> normed = own_normed(step);
   rms_norm(compute_, step.h, weights_.norm, rms_eps_, normed);
   observe(step, "hidden.norm", normed);

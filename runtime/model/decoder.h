@@ -25,11 +25,15 @@ class Decoder {
  public:
   // All but `compute` outlive the decoder. `deepstack`: features beside the main ones in StepInputs::visual.
   Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const TextShard& shard, Ranks& ranks,
-          const ExpertTable& experts, Compute compute, Observer observer, RingPass ring_pass);
+          const ExpertPlacement& experts, Compute compute, Observer observer, RingPass ring_pass);
 
   KvLayout kv_layout() const;
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits);
   std::int64_t routing_ties() const { return moe_ ? moe_->routing_ties() : 0; }
+  const ExpertCounts& expert_counts() const {
+    static const ExpertCounts none;
+    return moe_ ? moe_->counts() : none;
+  }
 
  private:
   // What all layers of one step share.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "kernels/matmul.h"
 #include "kernels/router.h"
 #include "monitoring/check.h"
+#include "monitoring/trace.h"
 #include "parallel/collectives.h"
 
 namespace zoetrope {
@@ -26,17 +28,21 @@ void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWei
   add_rows(compute, h, own);
 }
 
-MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table,
-                               Observer observer)
+MoeFeedForward::MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks,
+                               const ExpertPlacement& placement, Observer observer)
     : config_(config),
       compute_(compute),
       ranks_(ranks),
       observer_(std::move(observer)),
-      exchange_(*ranks.world, table, config.hidden, compute.precision) {}
+      exchange_(*ranks.world, compute, config.hidden, placement) {
+  counts_.experts = config.experts;
+  counts_.chosen.resize(static_cast<std::size_t>(config.layers) * static_cast<std::size_t>(config.experts));
+}
 
 void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations,
-                         Rows<const float> normed, Rows<float> h) {
+                         Rows<float> h) {
   const std::int64_t rows = step.own.count();
+  const Rows<const float> normed = input(step);
   const Rows<float> logits = activations.logits.shaped(rows, config_.experts);
   matmul(compute_, {.x = normed, .w = weights.router, .out = logits});
   const Rows<std::int32_t> experts = activations.experts.shaped(rows, config_.experts_per_token);
@@ -48,8 +54,17 @@ void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& st
     observe_rows(observer_, *ranks_.tp, step, fmt::format("router.{}.weights", layer), chosen_weights);
   }
 
-  const ExpertExchange::Arrived& arrived = exchange_.dispatch(normed, experts);
+  std::uint64_t* const chosen = counts_.of(layer).data();
+  for (std::int64_t i = 0; i < rows * config_.experts_per_token; ++i) {
+    chosen[experts.data[i]] += 1;
+  }
+
+  std::optional<Traced> traced;
+  traced.emplace(compute_.trace, TracePhase::kDispatch, layer);
+  const ExpertExchange::Arrived& arrived = exchange_.dispatch(experts, layer);
+  counts_.answered += static_cast<std::uint64_t>(arrived.outputs);
   check_eq(arrived.rows.size(), weights.experts.size(), "arrived rows for every expert of this rank");
+  traced.emplace(compute_.trace, TracePhase::kExperts, layer);
   std::vector<ExpertRows> work;
   for (std::size_t local = 0; local < weights.experts.size(); ++local) {
     if (!arrived.rows[local].empty()) {
@@ -57,10 +72,10 @@ void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& st
           {.weights = &weights.experts[local], .x_rows = arrived.rows[local], .out_first = arrived.first[local]});
     }
   }
-  const Rows<float> outputs = activations.outputs.shaped(arrived.outputs, config_.hidden);
   grouped_experts(compute_, arrived.x, work, activations.gated.shaped(arrived.outputs, config_.expert_intermediate),
-                  outputs);
-  const ExpertExchange::Home home = exchange_.combine(outputs);
+                  exchange_.outputs());
+  traced.emplace(compute_.trace, TracePhase::kCombine, layer);
+  const ExpertExchange::Home home = exchange_.combine();
   const Rows<float> combined = activations.combined.shaped(rows, config_.hidden);
   combine_experts(compute_, home.outputs, home.slots, experts, chosen_weights, combined);
   add_rows(compute_, h, combined);

@@ -70,8 +70,8 @@ void require_one_type(std::initializer_list<const StoredMatrix*> matrices, int l
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const TextShard& shard, const std::vector<int>& experts, Home text_home,
-         WeightPacker& packer)
+  Loader(const Checkpoint& checkpoint, const TextShard& shard, const std::vector<std::vector<int>>& experts,
+         Home text_home, WeightPacker& packer)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         shard_(shard),
@@ -164,13 +164,14 @@ class Loader {
     const std::int64_t intermediate = config_.text.expert_intermediate;
     packer_.plain(weights.router, Home::kHost, linear_matrix(checkpoint_, names::router(layer)), config_.text.experts,
                   hidden, 1);
-    weights.experts.resize(experts_.size());
-    for (std::size_t local = 0; local < experts_.size(); ++local) {
+    const std::vector<int>& own = experts_.at(static_cast<std::size_t>(layer));
+    weights.experts.resize(own.size());
+    for (std::size_t local = 0; local < own.size(); ++local) {
       ExpertWeights& expert = weights.experts[local];
       packer_.gated_joined(expert.gate_up, Home::kRank,
-                           expert_matrix(checkpoint_, names::experts_gate_up(layer), experts_[local]), intermediate,
+                           expert_matrix(checkpoint_, names::experts_gate_up(layer), own[local]), intermediate,
                            hidden, intermediate);
-      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), experts_[local]),
+      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), own[local]),
                     hidden, intermediate, shard_.expert_slices);
     }
   }
@@ -208,7 +209,7 @@ class Loader {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const TextShard& shard_;
-  const std::vector<int>& experts_;
+  const std::vector<std::vector<int>>& experts_;
   Home text_home_;
   WeightPacker& packer_;
 };
@@ -220,7 +221,7 @@ std::size_t LoadedWeights::resident_bytes(const HostMemory& host) const {
 }
 
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
-                                            const TextShard& shard, const std::vector<int>& experts,
+                                            const TextShard& shard, const std::vector<std::vector<int>>& experts,
                                             const std::function<void(double)>& progress) {
   auto weights = std::make_unique<LoadedWeights>();
   WeightPacker packer;

@@ -13,6 +13,7 @@
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "kernels/rotary.h"
+#include "parallel/expert_placement.h"
 #include "parallel/ranks.h"
 #include "parallel/ring_attention.h"
 #include "parallel/ring_memory.h"
@@ -84,6 +85,17 @@ struct StepInputs {
   std::vector<std::int64_t> logit_rows;   // rows whose logits are wanted, ascending
 };
 
+// What a rank has counted of its experts since it was loaded.
+struct ExpertCounts {
+  int experts = 0;
+  std::vector<std::uint64_t> chosen;  // [layers, experts]: own rows that chose the expert
+  std::uint64_t answered = 0;         // pairs of a row and an expert that this rank computed
+
+  std::span<std::uint64_t> of(int layer) {
+    return std::span(chosen).subspan(static_cast<std::size_t>(layer * experts), static_cast<std::size_t>(experts));
+  }
+};
+
 class Model {
  public:
   struct Options {
@@ -91,6 +103,7 @@ class Model {
     Observer observer;                              // may be empty
     std::function<void(double fraction)> progress;  // loading, 0..1; may be empty
     RingPass ring_pass = RingPass::kFewestBytes;    // of sequences that span members
+    ExpertPlacement experts = {};                   // no tables: dealt contiguously
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.
@@ -112,6 +125,7 @@ class Model {
 
   virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host
   virtual std::int64_t routing_ties() const = 0;   // own rows so far whose choice of experts was decided by a tie
+  virtual const ExpertCounts& expert_counts() const = 0;  // of no experts when the model is dense
 };
 
 }  // namespace zoetrope
