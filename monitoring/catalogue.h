@@ -33,6 +33,10 @@ inline constexpr MetricInfo kEncodeSeconds{"zoetrope_encode_seconds",
                                            "Reading and encoding the pictures of a step, at the slowest rank.",
                                            {},
                                            kStepBuckets};
+inline constexpr MetricInfo kFilmDecodeSeconds{"zoetrope_film_decode_seconds_total", MetricKind::kCounter,
+                                               "Seconds in which ranks decoded pictures, summed over ranks."};
+inline constexpr MetricInfo kFilmWaitSeconds{"zoetrope_film_wait_seconds_total", MetricKind::kCounter,
+                                             "Of them, seconds in which encoding waited, summed over ranks."};
 inline constexpr MetricInfo kPrefillStepSeconds{
     "zoetrope_prefill_step_seconds", MetricKind::kHistogram, "Steps that computed prompt tokens.", {}, kStepBuckets};
 inline constexpr MetricInfo kDecodeStepSeconds{
@@ -48,9 +52,23 @@ inline constexpr MetricInfo kCollectiveMessages{"zoetrope_collective_messages_to
                                                 "Messages that all ranks sent, by axis.", "axis"};
 
 // What a catalogue test walks, and what docs can be checked against.
-inline constexpr std::array<const MetricInfo*, 16> kAll{
-    &kSteps,      &kPrefillTokens,   &kDecodeTokens,    &kVisualUnits,       &kRequests,           &kWaiting,
-    &kRunning,    &kPagesInUse,      &kPages,           &kEncodeSeconds,     &kPrefillStepSeconds, &kDecodeStepSeconds,
-    &kExpertRows, &kExpertImbalance, &kCollectiveBytes, &kCollectiveMessages};
+inline constexpr std::array<const MetricInfo*, 18> kAll{&kSteps,
+                                                        &kPrefillTokens,
+                                                        &kDecodeTokens,
+                                                        &kVisualUnits,
+                                                        &kRequests,
+                                                        &kWaiting,
+                                                        &kRunning,
+                                                        &kPagesInUse,
+                                                        &kPages,
+                                                        &kEncodeSeconds,
+                                                        &kFilmDecodeSeconds,
+                                                        &kFilmWaitSeconds,
+                                                        &kPrefillStepSeconds,
+                                                        &kDecodeStepSeconds,
+                                                        &kExpertRows,
+                                                        &kExpertImbalance,
+                                                        &kCollectiveBytes,
+                                                        &kCollectiveMessages};
 
 }  // namespace zoetrope::catalogue

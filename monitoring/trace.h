@@ -18,7 +18,7 @@ namespace zoetrope {
 enum class TracePhase : std::int32_t {
   kPlan,              // leader: take in, plan, share the plan
   kStep,              // all that a rank does for a plan
-  kDecodeFilm,        // frames to patches
+  kDecodeFilm,        // waiting for frames, and frames to patches
   kEncode,            // patches to features
   kExchangeFeatures,  // features to the owners of their tokens
   kForward,           // tokens to logits

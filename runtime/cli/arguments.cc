@@ -36,6 +36,15 @@ void add_run_options(CLI::App* app, RunArguments& run) {
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
       ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
+  app->add_option("--expert-placement", run.expert_placement,
+                  "which ranks hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], ...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
+                  "(from --expert-load); left out: dealt in order. The answers are the same");
+  app->add_option("--expert-load", run.expert_load, "for --expert-placement auto: the counts that a former run wrote");
+  app->add_option("--expert-load-out", run.expert_load_out, "write how many tokens chose each expert, at the end");
+  app->add_option("--expert-extra", run.expert_extra, "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
+      ->check(CLI::Range(0, 65536));
+  app->add_option("--metrics-file", run.metrics_file, "write counters in Prometheus' text format every 10 seconds and at the end");
+  app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }
 
@@ -113,6 +122,14 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
   }
 }
 
+// A balanced placement needs a load to be balanced from, and nothing else reads one.
+void check_experts(const RunArguments& run) {
+  if ((run.expert_placement == "auto") == run.expert_load.empty()) {
+    throw UsageError(fmt::format("--expert-placement {} {} --expert-load: expected both 'auto' and a load file or neither; see zoetrope ask --help",
+                                 zoetrope::quoted(run.expert_placement.string()), run.expert_load.empty() ? "without" : "with"));
+  }
+}
+
 }  // namespace
 
 Arguments parse_arguments(int argc, char** argv) {
@@ -145,16 +162,16 @@ Arguments parse_arguments(int argc, char** argv) {
   inspect->add_flag("--json", arguments.inspect.json, "print one JSON object");
   inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
 
-  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, or a model");
-  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels; left out: the model of --model")
-      ->check(CLI::IsMember({"kernels"}));
+  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, the exchange of experts, or a model");
+  bench->add_option("what", arguments.bench.what, "'kernels' for the kernels, 'exchange' for tokens to experts and home (under mpirun); left out: the model of --model")
+      ->check(CLI::IsMember({"kernels", "exchange"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
   bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode; default 512")->check(CLI::Range(1, 1 << 24));
   bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0")->check(CLI::Range(0, 1 << 24));
   bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
-  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels)");
+  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
   add_run_options(bench, arguments.run);
 
@@ -174,6 +191,7 @@ Arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
   }
+  check_experts(arguments.run);
   if (ask->parsed()) {
     arguments.command = Command::kAsk;
     take_media(ask, image, video, arguments.ask);

@@ -29,6 +29,9 @@ struct RunArguments {
   RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t sequences = 64;
   bool verbose = false;
+  std::filesystem::path expert_placement, expert_load, expert_load_out;
+  int expert_extra = 1;
+  std::filesystem::path metrics_file, trace_file;
 };
 
 struct AskMedium {
@@ -59,7 +62,7 @@ struct InspectArguments {
 };
 
 struct BenchArguments {
-  std::string what;                   // "kernels" or empty: a model
+  std::string what;                   // "kernels", "exchange" or empty: a model
   std::string test = "pp";            // pp, tg or batch
   std::int64_t tokens = 512, depth = 0;
   int streams = 1, reps = 5;

@@ -27,6 +27,9 @@ int dispatch(const Arguments& arguments) {
     case Command::kInspect:
       return run_inspect(arguments.run, arguments.inspect);
     case Command::kBench:
+      if (arguments.bench.what == "exchange") {
+        return run_bench_exchange(arguments.run, arguments.bench);
+      }
       return arguments.bench.what == "kernels" ? run_bench_kernels(arguments.run, arguments.bench)
                                                : run_bench_model(arguments.run, arguments.bench);
     case Command::kVersion:

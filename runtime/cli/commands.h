@@ -9,6 +9,7 @@ int run_ask(const RunArguments& run, const AskArguments& ask);
 int run_batch(const RunArguments& run, const BatchArguments& batch);
 int run_inspect(const RunArguments& run, const InspectArguments& inspect);
 int run_bench_kernels(const RunArguments& run, const BenchArguments& bench);
+int run_bench_exchange(const RunArguments& run, const BenchArguments& bench);
 int run_bench_model(const RunArguments& run, const BenchArguments& bench);
 int run_version();
 

@@ -9,12 +9,14 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "kernels/body.h"
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "parallel/control_channel.h"
 #include "runtime/engine/answer_builder.h"
@@ -109,6 +111,8 @@ struct Engine::State {
   std::unique_ptr<Model> model;
   std::unique_ptr<StepRunner> runner;
   std::unique_ptr<Planner> planner;
+  TraceRecorder recorder;
+  std::unique_ptr<StepReport> report;  // leader
   ControlChannel control;
   std::map<RequestId, Live> live;  // engine thread
   AnswerBuilder::VisualSeconds visual;  // of the steps since units were encoded last
@@ -129,10 +133,12 @@ struct Engine::State {
         chat_template(ChatTemplate::load(folder)),
         control(*ranks_.world) {
     compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
+    compute.trace = settings.report.trace_file.empty() ? nullptr : &recorder;
   }
 
   void agree();
   void load(const std::function<void(double)>& progress);
+  void start_report(std::int32_t pages);
   void lead();
   void follow();
   void take_in();
@@ -162,6 +168,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   options.compute = compute;
   options.progress = progress;
   options.ring_pass = settings.ring_pass;
+  options.experts = placed_experts(settings.experts, checkpoint.config().text, ranks, ranks.layout.ranks());
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = settings.context_tokens_max > 0
@@ -193,6 +200,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .stretch_tokens = stretch_tokens_for(settings, *model),
                                     .look_ahead = settings.look_ahead,
                                     .span_members = settings.span_members});
+  start_report(pages);
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
                              {"layout", zoetrope::described(ranks.layout)},
@@ -202,6 +210,19 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                               model->kv_layout(), model->layers()))},
                              {"weights_bytes", model->resident_bytes()},
                              {"context_tokens", context}});
+}
+
+void Engine::State::start_report(std::int32_t pages) {
+  const std::string own = fmt::format("rank {} on {}", ranks.place.rank, ranks.host_name);
+  std::vector<std::string> lanes;
+  for (const auto& lane : all_gather(*ranks.world, std::as_bytes(std::span(own)), "names of ranks")) {
+    lanes.emplace_back(reinterpret_cast<const char*>(lane.data()), lane.size());
+  }
+  if (ranks.leader()) {
+    report = std::make_unique<StepReport>(settings.report, ranks.layout, pages, lanes);
+  }
+  barrier(*ranks.world, "a common origin of time");
+  recorder.restart();
 }
 
 void Engine::State::admit(Submission submission) {
@@ -317,9 +338,12 @@ void Engine::State::lead() {
       const std::lock_guard lock(mutex);
       ending = finished && submissions.empty() && planner->idle();
     }
+    const auto started = std::chrono::steady_clock::now();
+    std::optional<Traced> planning(std::in_place, compute.trace, TracePhase::kPlan);
     StepMessage message = message_of(planner->plan());
     message.plan.stop = ending;
     control.send(encoded(message));
+    planning.reset();
     if (ending) {
       return;
     }
@@ -328,7 +352,10 @@ void Engine::State::lead() {
     for (const auto& bytes : control.collect(encoded(own))) {
       results.push_back(decoded_result(bytes));
     }
-    conclude(planner->commit(deliver(message.plan, results)));
+    report->step(message.plan, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+    const std::vector<Finished> done = planner->commit(deliver(message.plan, results));
+    conclude(done);
+    report->committed(done, *planner);
   }
 }
 
@@ -393,6 +420,9 @@ void Engine::run() {
     state_->lead();
   } else {
     state_->follow();
+  }
+  if (const auto& file = state_->settings.experts.load_out; !file.empty()) {
+    write_expert_load(file, state_->model->expert_counts(), state_->ranks);
   }
 }
 

@@ -11,6 +11,8 @@
 
 #include "parallel/ranks.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/engine/expert_files.h"
+#include "runtime/engine/step_report.h"
 #include "runtime/model/model.h"
 #include "runtime/prompt/prompt.h"
 #include "scheduler/planner.h"
@@ -30,6 +32,8 @@ struct EngineSettings {
   int span_members = 0;                  // ring members that every sequence spans, a power of two; 0: chosen for each
   RingPass ring_pass = RingPass::kFewestBytes;
   RingTransport ring_transport = RingTransport::kAuto;
+  ExpertSettings experts;
+  ReportSettings report;
 };
 
 // What a request gives back while it runs, in order, on the engine thread.

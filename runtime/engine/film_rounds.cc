@@ -9,6 +9,7 @@
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
+#include "monitoring/trace.h"
 #include "parallel/bf16_wire.h"
 #include "runtime/media/patches.h"
 
@@ -78,6 +79,7 @@ void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
 }
 
 void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResult& result) {
+  const Traced traced(compute_.trace, TracePhase::kDecodeFilm);
   try {
     normalise_patches(decoders_.take(unit.id, unit.unit), patches);
   } catch (const Error& error) {
@@ -116,6 +118,7 @@ void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, std::vector<st
            {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
            result);
     }
+    const Traced traced(compute_.trace, TracePhase::kEncode);
     std::vector<float> features(static_cast<std::size_t>(count * each / 4 * columns));
     model_.encode({{patches_.data(), count * each, kPatchValues}, static_cast<int>(count), grid.h, grid.w},
                   {features.data(), count * each / 4, columns});
@@ -147,6 +150,7 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
 
 // Features travel to the ranks that compute their tokens, as they travel everywhere (bf16_wire.h).
 void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
+  const Traced traced(compute_.trace, TracePhase::kExchangeFeatures);
   const bool as_bf16 = compute_.rounds();
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());

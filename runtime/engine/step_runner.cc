@@ -6,6 +6,7 @@
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
+#include "monitoring/trace.h"
 
 namespace zoetrope {
 
@@ -14,10 +15,23 @@ StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::
 
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
+  {
+    const Traced step(compute_.trace, TracePhase::kStep, static_cast<std::int32_t>(message.plan.step));
+    execute(message, result);
+  }
+  result.counters.axes = {ranks_.world->traffic(), ranks_.tp->traffic(), ranks_.ring->traffic()};
+  result.counters.expert_rows = model_.expert_counts().answered;
+  if (compute_.trace != nullptr) {
+    result.trace = compute_.trace->take();
+  }
+  return result;
+}
+
+void StepRunner::execute(const StepMessage& message, StepResult& result) {
   begin(message);
   rounds_.encode(message.plan, result);
   if (message.plan.chunks.empty()) {
-    return result;  // nobody has rows: every rank knows it from the plan
+    return;  // nobody has rows: every rank knows it from the plan
   }
   StepInputs inputs;
   std::vector<Chunk> own;
@@ -32,7 +46,6 @@ StepResult StepRunner::run(const StepMessage& message) {
   if (ranks_.place.tp_index == 0) {
     draw(own, result);
   }
-  return result;
 }
 
 // Sequences that go, shrink and come.
@@ -116,6 +129,7 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
 }
 
 void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
+  const Traced traced(compute_.trace, TracePhase::kDraw);
   const auto vocabulary = static_cast<std::size_t>(model_.config().text.vocabulary);
   std::size_t row = 0;
   for (const Chunk& chunk : own) {
