@@ -132,17 +132,17 @@ void ExpertExchange::swap_counts() {
 }
 
 // Copies of rows to the wire, dealt over threads.
-void ExpertExchange::pack() {
+void ExpertExchange::pack(bool narrow) {
   over_rows(compute_, static_cast<std::int64_t>(copies_.size()), hidden_, [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t i = first; i < end; ++i) {
-      to_wire(copies_[size_of(i)].from, hidden_, narrow(), copies_[size_of(i)].to);
+      to_wire(copies_[size_of(i)].from, hidden_, narrow, copies_[size_of(i)].to);
     }
   });
 }
 
 void ExpertExchange::widen(const std::byte* wire, std::int64_t rows, float* to) {
   over_rows(compute_, rows, hidden_, [&](std::int64_t first, std::int64_t end) {
-    from_wire(wire + size_of(first) * row_bytes(), (end - first) * hidden_, true, to + first * hidden_);
+    from_wire(wire + size_of(first) * row_bytes(true), (end - first) * hidden_, true, to + first * hidden_);
   });
 }
 
@@ -169,8 +169,8 @@ void ExpertExchange::swap_tokens() {
   const std::size_t here = size_of(tokens_ * hidden_);
   float* const own_x = x_.at_least(here + rows * size_of(hidden_), here);
   float* x = own_x + here;
-  std::byte* to = wire_out_.at_least(leaving * row_bytes());
-  std::byte* from = wire_in_.at_least(narrow() ? rows * row_bytes() : 0);
+  std::byte* to = wire_out_.at_least(leaving * row_bytes(narrow_out()));
+  std::byte* from = wire_in_.at_least(narrow_out() ? rows * row_bytes(narrow_out()) : 0);
   sends_.clear();
   receives_.clear();
   copies_.clear();
@@ -182,20 +182,21 @@ void ExpertExchange::swap_tokens() {
     Leg& in = in_[size_of(r)];
     in.list_bytes = in.counts.tokens + in.counts.pairs * table_->index_bytes;
     sends_.push_back({r, {out.list.at_least(0), out.list_bytes}});
-    sends_.push_back({r, {to, out.counts.tokens * row_bytes()}});
+    sends_.push_back({r, {to, out.counts.tokens * row_bytes(narrow_out())}});
     for (const std::int32_t token : out.tokens) {
       copies_.push_back({own_x + token * hidden_, to});
-      to += row_bytes();
+      to += row_bytes(narrow_out());
     }
     receives_.push_back({r, {in.list.at_least(in.list_bytes), in.list_bytes}});
-    const std::size_t in_bytes = in.counts.tokens * row_bytes();
-    receives_.push_back({r, narrow() ? std::span(from, in_bytes) : bytes_of(x, in.counts.tokens * size_of(hidden_))});
-    from += narrow() ? in_bytes : 0;
+    const std::size_t in_bytes = in.counts.tokens * row_bytes(narrow_out());
+    receives_.push_back(
+        {r, narrow_out() ? std::span(from, in_bytes) : bytes_of(x, in.counts.tokens * size_of(hidden_))});
+    from += narrow_out() ? in_bytes : 0;
     x += in.counts.tokens * size_of(hidden_);
   }
-  pack();
+  pack(narrow_out());
   comm_.exchange(sends_, receives_, "expert dispatch: tokens");
-  if (narrow()) {
+  if (narrow_out()) {
     widen(wire_in_.at_least(0), static_cast<std::int64_t>(rows), own_x + here);
   }
   arrived_.x = Rows<const float>(own_x, tokens_ + static_cast<std::int64_t>(rows), hidden_);
@@ -300,8 +301,8 @@ ExpertExchange::Home ExpertExchange::combine() {
   const Rows<float> made = outputs();
   float* const others = made.data + made.rows * hidden_;
   const std::size_t leaving = size_of(arrived_.outputs - arrived_.outputs_by_rank[own()]);
-  std::byte* to = wire_out_.at_least(leaving * row_bytes());
-  std::byte* from = wire_in_.at_least(narrow() ? size_of(away_) * row_bytes() : 0);
+  std::byte* to = wire_out_.at_least(leaving * row_bytes(narrow_home()));
+  std::byte* from = wire_in_.at_least(narrow_home() ? size_of(away_) * row_bytes(narrow_home()) : 0);
   float* next = others;
   sends_.clear();
   receives_.clear();
@@ -312,22 +313,22 @@ ExpertExchange::Home ExpertExchange::combine() {
       continue;
     }
     const auto count = size_of(arrived_.outputs_by_rank[size_of(r)]);
-    sends_.push_back({r, {to, count * row_bytes()}});
-    for (std::size_t p = 0; p < count; ++p, to += row_bytes()) {
+    sends_.push_back({r, {to, count * row_bytes(narrow_home())}});
+    for (std::size_t p = 0; p < count; ++p, to += row_bytes(narrow_home())) {
       copies_.push_back({made.row(*pair++), to});
     }
     const std::size_t pairs = out_[size_of(r)].counts.pairs;
-    receives_.push_back(
-        {r, narrow() ? std::span(from, pairs * row_bytes()) : bytes_of(next, pairs * size_of(hidden_))});
-    from += narrow() ? pairs * row_bytes() : 0;
+    receives_.push_back({r, narrow_home() ? std::span(from, pairs * row_bytes(narrow_home()))
+                                          : bytes_of(next, pairs * size_of(hidden_))});
+    from += narrow_home() ? pairs * row_bytes(narrow_home()) : 0;
     next += pairs * size_of(hidden_);
   }
-  pack();
+  pack(narrow_home());
   comm_.exchange(sends_, receives_, "expert combine");
-  if (narrow()) {
+  if (narrow_home()) {
     widen(wire_in_.at_least(0), away_, others);
   }
-  return {.outputs = Rows<const float>(made.data, made.rows + away_, hidden_),
+  return {.outputs = Rows<float>(made.data, made.rows + away_, hidden_),
           .slots = Rows<const std::int32_t>(slots_.at_least(0), tokens_, k_)};
 }
 
@@ -342,12 +343,12 @@ ExpertExchange::ClosedForm ExpertExchange::closed_form(Rows<const std::int32_t> 
       continue;
     }
     form.dispatch_headers += sizeof(Counts);
-    form.combine_payload += static_cast<std::uint64_t>(arrived_outputs_by_rank[size_of(r)]) * row_bytes();
+    form.combine_payload += static_cast<std::uint64_t>(arrived_outputs_by_rank[size_of(r)]) * row_bytes(narrow_home());
     for (std::int64_t t = 0; t < experts.rows; ++t) {
       const std::int32_t* const chosen = experts.row(t);
       const auto pairs = std::count_if(chosen, chosen + experts.columns,
                                        [&](std::int32_t e) { return table.routes[size_of(e)].rank == r; });
-      form.dispatch_payload += pairs > 0 ? row_bytes() : 0;
+      form.dispatch_payload += pairs > 0 ? row_bytes(narrow_out()) : 0;
       form.dispatch_headers += pairs > 0 ? 1 + table.index_bytes * static_cast<std::uint64_t>(pairs) : 0;
     }
   }

@@ -37,13 +37,14 @@ class ExpertExchange {
   // table of the placement, the same on every rank.
   const Arrived& dispatch(Rows<const std::int32_t> experts, int layer = 0);
 
-  // Where the local experts' outputs are to be written before their combine: [Arrived::outputs, H].
+  // Where the local experts' outputs are to be written before their combine: [Arrived::outputs, H]. In bf16 mode bf16
+  // numbers, but for shards of experts, whose partials are fp32.
   Rows<float> outputs();
 
   // The outputs travel home: row slots(t, j) is the output of token t's j-th expert. Views are valid until the next
   // dispatch.
   struct Home {
-    Rows<const float> outputs;       // [outputs() and what came, H]
+    Rows<float> outputs;             // [outputs() and what came, H]
     Rows<const std::int32_t> slots;  // [T, k]
   };
   Home combine();
@@ -53,7 +54,8 @@ class ExpertExchange {
   // rank has more than 256), n_r tokens of ours that need rank r and p_r pairs (token, expert) there:
   //   dispatch payload  sum over other ranks r of n_r * hidden * b
   //   dispatch headers  sum over other ranks r of 8 (the counts, always) + n_r + i * p_r (the routing list)
-  //   combine payload   sum over other ranks r of arrived_outputs_by_rank[r] * hidden * b
+  //   combine payload   sum over other ranks r of arrived_outputs_by_rank[r] * hidden * b, with b = 4 for shards of
+  //                     experts: fp32 partials, which meet at home
   // A token is sent at most once to a rank; an own token is not sent. Summed over ranks, the payloads are the least
   // that rule 3 allows.
   struct ClosedForm {
@@ -93,8 +95,10 @@ class ExpertExchange {
 
   int ranks() const { return comm_.size(); }
   std::size_t own() const { return static_cast<std::size_t>(comm_.rank()); }
-  bool narrow() const { return compute_.precision == Precision::kBf16; }
-  std::size_t row_bytes() const { return static_cast<std::size_t>(hidden_) * (narrow() ? 2 : 4); }
+  // Whether rows travel as bf16, out and home, and what one takes then.
+  bool narrow_out() const { return compute_.precision == Precision::kBf16; }
+  bool narrow_home() const { return narrow_out() && placement_.shards == 1; }
+  std::size_t row_bytes(bool narrow) const { return static_cast<std::size_t>(hidden_) * (narrow ? 2 : 4); }
 
   void deal(Rows<const std::int32_t> experts);
   void note(Leg& leg, std::int64_t token, std::int64_t& last_token, std::size_t& count_at, std::uint16_t local);
@@ -102,7 +106,7 @@ class ExpertExchange {
   void swap_tokens();
   void take_routing(int from, std::int64_t first_row);
   void place_outputs();
-  void pack();
+  void pack(bool narrow);
   void widen(const std::byte* wire, std::int64_t rows, float* to);
 
   Communicator& comm_;

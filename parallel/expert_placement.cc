@@ -73,6 +73,31 @@ std::vector<std::vector<int>> ExpertPlacement::experts_of(int rank, int layers) 
   return experts;
 }
 
+ExpertPlacement grouped_experts_placement(int experts, int ranks, int groups, int slices) {
+  const auto refused = [&](std::string found, std::string expected) {
+    refuse(Radius::kStartup, {fmt::format("--ep {} of {} ranks", groups, ranks), std::move(found), std::move(expected),
+                              "choose another --ep, or leave it out (as many as ranks)"});
+  };
+  if (groups < 1 || groups > ranks || ranks % groups != 0) {
+    refused(groups < 1 || groups > ranks ? fmt::format("{} groups", groups)
+                                         : fmt::format("{} / {} leaves {}", ranks, groups, ranks % groups),
+            "a number of groups that divides the ranks");
+  }
+  const int shards = ranks / groups;
+  if (slices % shards != 0) {
+    refused(fmt::format("{} / {} = {} ranks to cut an expert over", ranks, groups, shards),
+            fmt::format("a divisor of the {} canonical slices of an expert's down projection", slices));
+  }
+  const ExpertTable over_groups = ExpertTable::contiguous(experts, groups);
+  ExpertPlacement placement{{ExpertTable{}}, shards};
+  for (const std::vector<int>& group : over_groups.ranks_of) {
+    for (int shard = 0; shard < shards; ++shard) {
+      placement.tables[0].ranks_of.push_back({group.front() * shards + shard});
+    }
+  }
+  return placement;
+}
+
 std::vector<double> expected_load(const ExpertTable& table, std::span<const std::uint64_t> load, int ranks) {
   check_eq(load.size(), table.ranks_of.size(), "a load for every expert");
   std::vector<double> by_rank(size_of(ranks), 0.0);

@@ -27,12 +27,19 @@ struct ExpertTable {
 // Of a model: one table for all layers, or one for each.
 struct ExpertPlacement {
   std::vector<ExpertTable> tables;
+  // Ranks that every expert is cut over. When more than one, the tables are of shards: entry e * shards + s is part s
+  // of expert e.
+  int shards = 1;
 
   std::size_t table_of(int layer) const { return tables.size() == 1 ? 0 : static_cast<std::size_t>(layer); }
   const ExpertTable& of(int layer) const { return tables.at(table_of(layer)); }
   // Experts of `rank` in each of `layers` layers.
   std::vector<std::vector<int>> experts_of(int rank, int layers) const;
 };
+
+// Experts dealt contiguously over `groups` groups of ranks / groups neighbours, each cut over the ranks of its group,
+// at most `slices` (canonical slices of its down projection). Error(kStartup) with the division that leaves a rest.
+ExpertPlacement grouped_experts_placement(int experts, int ranks, int groups, int slices);
 
 // Tokens that came to each rank [ranks] of `load` tokens per expert [E], when every rank is home to as many of them.
 std::vector<double> expected_load(const ExpertTable& table, std::span<const std::uint64_t> load, int ranks);

@@ -36,6 +36,8 @@ void add_run_options(CLI::App* app, RunArguments& run) {
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
       ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
+  app->add_option("--ep", run.ep, "groups of ranks that share the experts; half the ranks: each expert is cut over two (left out: as many as ranks)")
+      ->check(CLI::Range(1, 65536));
   app->add_option("--expert-placement", run.expert_placement,
                   "which ranks hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], ...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
                   "(from --expert-load); left out: dealt in order. The answers are the same");

@@ -30,6 +30,7 @@ struct RunArguments {
   std::int32_t sequences = 64;
   bool verbose = false;
   std::filesystem::path expert_placement, expert_load, expert_load_out;
+  int ep = 0;                         // expert groups; 0: as many as ranks
   int expert_extra = 1;
   std::filesystem::path metrics_file, trace_file;
 };

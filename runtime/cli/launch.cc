@@ -103,7 +103,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.sequences_max = run.sequences;
   settings.span_members = run.span;
   settings.ring_transport = run.ring_transport;
-  settings.experts = {run.expert_placement, run.expert_load, run.expert_extra, run.expert_load_out};
+  settings.experts = {run.expert_placement, run.expert_load, run.ep, run.expert_extra, run.expert_load_out};
   settings.report = {run.metrics_file, run.trace_file};
   Progress loading("loading", "%", shown);
   return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });

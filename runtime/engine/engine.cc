@@ -168,7 +168,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   options.compute = compute;
   options.progress = progress;
   options.ring_pass = settings.ring_pass;
-  options.experts = placed_experts(settings.experts, checkpoint.config().text, ranks, ranks.layout.ranks());
+  options.experts = placed_experts(settings.experts, checkpoint.config(), ranks, ranks.layout.ranks());
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = settings.context_tokens_max > 0

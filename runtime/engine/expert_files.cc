@@ -12,6 +12,7 @@
 #include "monitoring/error.h"
 #include "monitoring/log.h"
 #include "parallel/collectives.h"
+#include "runtime/checkpoint/legal_layouts.h"
 #include "runtime/json/json.h"
 
 namespace zoetrope {
@@ -180,15 +181,23 @@ ExpertCounts parse_expert_load(std::string_view text, const std::string& name, i
   return load;
 }
 
-ExpertPlacement placed_experts(const ExpertSettings& settings, const TextConfig& config, Ranks& ranks,
+ExpertPlacement placed_experts(const ExpertSettings& settings, const ModelConfig& model, Ranks& ranks,
                                int stage_ranks) {
-  if (!config.moe() && (!settings.placement.empty() || !settings.load_out.empty())) {
-    refuse_file("--expert-placement and --expert-load-out", "a model without experts", "a mixture of experts",
+  const TextConfig& config = model.text;
+  if (!config.moe() && (!settings.placement.empty() || !settings.load_out.empty() || settings.groups > 0)) {
+    refuse_file("--expert-placement, --expert-load-out and --ep", "a model without experts", "a mixture of experts",
                 "leave them out");
   }
   if (!settings.load_out.empty() && ranks.leader() && !std::ofstream(settings.load_out, std::ios::app)) {
     refuse_file(fmt::format("--expert-load-out {}", zoetrope::quoted(settings.load_out.string())), std::strerror(errno),
                 "a file that can be written", "name another one");
+  }
+  if (settings.groups > 0 && !settings.placement.empty()) {
+    refuse_file("--ep", fmt::format("{} with --expert-placement", settings.groups), "one of them",
+                "leave one out: a placement is of whole experts");
+  }
+  if (settings.groups > 0 && config.moe()) {
+    return grouped_experts_placement(config.experts, stage_ranks, settings.groups, expert_down(model).slices);
   }
   if (settings.placement.empty()) {
     return {};

@@ -18,6 +18,7 @@ namespace zoetrope {
 struct ExpertSettings {
   std::filesystem::path placement;  // a file; "auto": balanced from `load`; empty: dealt contiguously
   std::filesystem::path load;       // counted by a former run, for "auto"
+  int groups = 0;                   // expert groups, each cutting its experts over its ranks; 0: as many as ranks
   int extra = 1;                    // "auto": experts a rank may hold beyond an even share
   std::filesystem::path load_out;   // where the counted load is written at the end; empty: nowhere
 };
@@ -34,7 +35,7 @@ ExpertCounts parse_expert_load(std::string_view text, const std::string& name, i
 
 // The placement that `settings` asks for, over `ranks` ranks; no tables where nothing is asked. Files are read by the
 // leader and shared. Collective over the world.
-ExpertPlacement placed_experts(const ExpertSettings& settings, const TextConfig& config, Ranks& ranks, int stage_ranks);
+ExpertPlacement placed_experts(const ExpertSettings& settings, const ModelConfig& model, Ranks& ranks, int stage_ranks);
 
 // Sums what all ranks counted; the leader writes the file. Collective over the world. Error(kCluster) when it cannot.
 void write_expert_load(const std::filesystem::path& file, const ExpertCounts& own, Ranks& ranks);

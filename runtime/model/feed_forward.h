@@ -40,6 +40,10 @@ class MoeFeedForward {
   Compute compute_;
   Ranks& ranks_;
   Observer observer_;
+  Rows<const std::int32_t> shards_of(Rows<const std::int32_t> experts, TextActivations& activations) const;
+  ExpertExchange::Home met(ExpertExchange::Home home, TextActivations& activations) const;
+
+  int shards_;  // ranks that an expert is cut over
   ExpertExchange exchange_;
   std::int64_t routing_ties_ = 0;
   ExpertCounts counts_;

@@ -166,13 +166,17 @@ class Loader {
                   hidden, 1);
     const std::vector<int>& own = experts_.at(static_cast<std::size_t>(layer));
     weights.experts.resize(own.size());
+    const std::int64_t width = intermediate / shard_.expert_shards;  // what a rank holds of an expert
     for (std::size_t local = 0; local < own.size(); ++local) {
       ExpertWeights& expert = weights.experts[local];
+      const int index = own[local] / shard_.expert_shards;
+      const std::int64_t first = own[local] % shard_.expert_shards * width;
       packer_.gated_joined(expert.gate_up, Home::kRank,
-                           expert_matrix(checkpoint_, names::experts_gate_up(layer), own[local]), intermediate,
+                           part_of(expert_matrix(checkpoint_, names::experts_gate_up(layer), index), first, 0), width,
                            hidden, intermediate);
-      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), own[local]),
-                    hidden, intermediate, shard_.expert_slices);
+      packer_.plain(expert.down, Home::kRank,
+                    part_of(expert_matrix(checkpoint_, names::experts_down(layer), index), 0, first), hidden, width,
+                    shard_.expert_slices / shard_.expert_shards);
     }
   }
 

@@ -25,7 +25,7 @@ struct LoadedWeights {
 
 // Reads the slices of this rank and packs them. What every rank of a host needs whole is packed once per host: the
 // vision tower, norms and routers always, the rest of the decoder when tp is 1. `experts`: those of this rank in each
-// layer, ascending; empty for a dense model. The checkpoint must outlive the weights (the embedding is read in place). Collective over the ranks of the
+// layer, ascending; empty for a dense model; shard e * shard.expert_shards + s of expert e where experts are cut. The checkpoint must outlive the weights (the embedding is read in place). Collective over the ranks of the
 // host.
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
                                             const TextShard& shard, const std::vector<std::vector<int>>& experts,

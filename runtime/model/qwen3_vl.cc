@@ -6,11 +6,12 @@ namespace zoetrope {
 
 std::unique_ptr<Model> Qwen3Vl::load(const Checkpoint& checkpoint, Ranks& ranks, Options options) {
   const ModelConfig& config = checkpoint.config();
-  const TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
+  TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
   ExpertPlacement experts = options.experts;
   if (config.text.moe() && experts.tables.empty()) {
     experts.tables = {ExpertTable::contiguous(config.text.experts, ranks.layout.ranks())};
   }
+  shard.expert_shards = experts.shards;
   std::vector<std::vector<int>> own_experts;  // of each layer
   if (config.text.moe()) {
     own_experts = experts.experts_of(ranks.place.rank, config.text.layers);

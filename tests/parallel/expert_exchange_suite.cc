@@ -27,6 +27,7 @@ struct Case {
   Placed placed = Placed::kContiguous;
   unsigned seed = 0;
   std::int64_t tokens = -1;  // on every rank; -1: some, and on some ranks none
+  bool shards = false;       // the experts are shards, whose partials are any fp32 numbers
 };
 
 // What lives on one rank in one step.
@@ -71,7 +72,7 @@ Tokens tokens_of(const Case& c, int rank, int step) {
 // What expert e makes of a value: differs for every expert, and rounds in bf16 mode as experts do.
 float made_by(const Case& c, int e, float value) {
   const float made = value * static_cast<float>(e + 2) + static_cast<float>(e);
-  return c.precision == Precision::kBf16 ? round_bf16(made) : made;
+  return c.precision == Precision::kBf16 && !c.shards ? round_bf16(made) : made + (c.shards ? 1.0F / 3 : 0.0F);
 }
 
 ExpertTable table_of(const Case& c, int ranks) {
@@ -232,7 +233,7 @@ void check_case(Communicator& comm, const Case& c, const SentByPeer& sent) {
   other.seed += 1000;
   const std::vector<ExpertTable> tables{table_of(c, comm.size()), table_of(other, comm.size())};
   ThreadPool pool(c.seed % 4 == 0 ? 2 : 1);
-  ExpertExchange exchange(comm, compute_of(pool, c.precision), c.hidden, {tables});
+  ExpertExchange exchange(comm, compute_of(pool, c.precision), c.hidden, {tables, c.shards ? 2 : 1});
   const std::uint64_t row_bytes = size_of(c.hidden) * (c.precision == Precision::kBf16 ? 2 : 4);
   const std::uint64_t index_bytes = c.experts > 256 ? 2 : 1;
   for (int step = 0; step < 4; ++step) {
@@ -252,7 +253,7 @@ void check_case(Communicator& comm, const Case& c, const SentByPeer& sent) {
       home_by_rank[size_of(peer)] = static_cast<std::int64_t>(in.pairs);
       if (peer != comm.rank()) {
         dispatch_bytes[size_of(peer)] = 8 + out.tokens * (row_bytes + 1) + index_bytes * out.pairs;
-        combine_bytes[size_of(peer)] = in.pairs * row_bytes;
+        combine_bytes[size_of(peer)] = in.pairs * (c.shards ? size_of(c.hidden) * 4 : row_bytes);
       }
     }
     const auto form = exchange.closed_form(experts_of(c, mine), home_by_rank, layer);
@@ -310,7 +311,10 @@ void check_expert_exchange(Communicator& comm, const SentByPeer& sent) {
     check_case(comm, {4, 4, 33, precision, Routing::kUniform, Placed::kPermuted, seed++},
                sent);  // all experts, odd width
     check_case(comm, {1, 1, 8, precision, Routing::kUniform, Placed::kContiguous, seed++},
-               sent);  // ranks without experts
+               sent);                      // ranks without experts
+    for (const std::int64_t k : {2, 8}) {  // two shards of each chosen expert
+      check_case(comm, {32, k, 16, precision, Routing::kUniform, Placed::kPermuted, seed++, -1, true}, sent);
+    }
     check_case(comm, {64, 8, 2048, precision, Routing::kUniform, Placed::kPermuted, seed++},
                sent);  // messages beyond the eager limit
   }

@@ -47,6 +47,28 @@ TEST(ExpertPlacementTest, OneTableServesAllLayers) {
   EXPECT_EQ((ExpertPlacement{{a, b}}).experts_of(0, 2), (std::vector<std::vector<int>>{{0}, {1}}));
 }
 
+TEST(ExpertPlacementTest, GroupsCutTheirExperts) {
+  const ExpertPlacement halves = grouped_experts_placement(5, 4, 2, 2);
+  EXPECT_EQ(halves.shards, 2);
+  EXPECT_EQ(halves.of(3).ranks_of, (std::vector<std::vector<int>>{{0}, {1}, {0}, {1}, {0}, {1}, {2}, {3}, {2}, {3}}));
+  const ExpertPlacement whole = grouped_experts_placement(5, 4, 4, 2);
+  EXPECT_EQ(whole.shards, 1);
+  EXPECT_EQ(whole.of(0), ExpertTable::contiguous(5, 4));
+  const auto refusal = [](int experts, int ranks, int groups, int slices) -> std::string {
+    try {
+      grouped_experts_placement(experts, ranks, groups, slices);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_NE(refusal(8, 8, 3, 2).find("8 / 3 leaves 2"), std::string::npos) << refusal(8, 8, 3, 2);
+  EXPECT_NE(refusal(8, 8, 2, 2).find("8 / 2 = 4 ranks"), std::string::npos) << refusal(8, 8, 2, 2);
+  EXPECT_NE(refusal(8, 2, 1, 1).find("1 canonical slices"), std::string::npos) << refusal(8, 2, 1, 1);
+  EXPECT_NE(refusal(8, 2, 4, 2).find("4 groups"), std::string::npos) << refusal(8, 2, 4, 2);
+  EXPECT_NE(refusal(3, 8, 4, 2).find("3 experts for 4 ranks"), std::string::npos) << refusal(3, 8, 4, 2);
+}
+
 TEST(ExpertLoad, IsWhatEachRankIsServed) {
   const ExpertTable table{{{0}, {0, 1}}};
   const std::vector<std::uint64_t> load{30, 90};

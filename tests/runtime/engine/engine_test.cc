@@ -161,13 +161,13 @@ TEST(Engine, OneAnswerInEveryPlacementOfExperts) {
   EngineSettings how = settings();
   how.experts.load_out = load;
   const Answers alone = over({}, how, film_questions());
-  how.experts = {.placement = file, .load = {}, .extra = 1, .load_out = again};
+  how.experts = {.placement = file, .load = {}, .groups = 0, .extra = 1, .load_out = again};
   for (const Layout layout : {Layout{4, 1}, Layout{2, 2}}) {
     expect_equal(alone, over(layout, how, film_questions()), described(layout) + " placed by a file");
     EXPECT_EQ(text_of(load), text_of(again));
   }
   for (const int extra : {0, 2}) {
-    how.experts = {.placement = "auto", .load = load, .extra = extra, .load_out = {}};
+    how.experts = {.placement = "auto", .load = load, .groups = 0, .extra = extra, .load_out = {}};
     expect_equal(alone, over({3, 1}, how, film_questions()), "balanced");
   }
   how.experts.placement = file;  // names rank 3
@@ -175,6 +175,21 @@ TEST(Engine, OneAnswerInEveryPlacementOfExperts) {
   for (const fs::path& made : {file, load, again}) {
     fs::remove(made);
   }
+}
+
+// Experts cut over two ranks: their partials meet at home as slices do.
+TEST(Engine, OneAnswerWithExpertsCutInTwo) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    for (const Layout layout : {Layout{2, 1}, Layout{4, 1}, Layout{2, 2}, Layout{3, 2}}) {
+      EngineSettings how = settings(257, 1, precision);
+      how.experts.groups = layout.ranks() / 2;
+      expect_equal(alone, over(layout, how, film_questions()), described(layout) + " cut in two");
+    }
+  }
+  EngineSettings wrong = settings();
+  wrong.experts.groups = 2;
+  EXPECT_THROW(over({3, 1}, wrong, {}), Error);
 }
 
 double metric(const std::string& text, const std::string& series) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <vector>
 
+#include "runtime/model/text_shard.h"
 #include "tests/golden/case_check.h"
 #include "tests/runtime/model/tiny_models.h"
 
@@ -40,11 +41,15 @@ constexpr std::int64_t kMore = 3;  // tokens decoded after the prompts, all sequ
 using Logits = std::vector<std::vector<float>>;
 
 // Sequence i lives on member i mod ring; what a member has is stepped together, prompts whole.
-Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precision, int threads) {
+Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precision, int threads,
+                  const ExpertPlacement& experts = {}) {
   Logits logits(std::size(kLengths));
   run_ranks(layout, [&](Ranks& ranks) {
     ThreadPool pool(threads);
-    const auto model = load_tiny(checkpoint, ranks, pool, precision);
+    Model::Options options;
+    options.compute = compute_on(pool, precision);
+    options.experts = experts;
+    const auto model = Model::load(checkpoint, ranks, options);
     Stepper stepper(*model, 12);
     std::vector<TestSequence> sequences;
     std::vector<std::size_t> own;
@@ -110,6 +115,23 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, OneAnswer, testing::Values("tiny-dense", "
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
+
+// Experts cut over two ranks, whose partials meet at home.
+TEST(Decoder, ExpertsCutInTwoGiveTheSameBits) {
+  for (const char* name : {"tiny-moe", "tiny-moe-yarn"}) {
+    const Checkpoint checkpoint = open_tiny(name);
+    const ModelConfig& config = checkpoint.config();
+    const int slices = text_shard(config, 0, 1).expert_slices;
+    EXPECT_EQ(slices, 2) << name;
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+      const Logits alone = run_layout(checkpoint, {}, precision, 1);
+      for (const Layout layout : {Layout{.ring = 2, .tp = 1}, Layout{.ring = 2, .tp = 2}, Layout{.ring = 6, .tp = 1}}) {
+        const auto halves = grouped_experts_placement(config.text.experts, layout.ranks(), layout.ranks() / 2, slices);
+        expect_same_bits(run_layout(checkpoint, layout, precision, 1, halves), alone, described(layout) + " cut in two");
+      }
+    }
+  }
+}
 
 TEST(Decoder, ChunksAndNeighboursOfAPrefillChangeNoBit) {
   const Checkpoint checkpoint = open_tiny("tiny-moe");

@@ -131,7 +131,8 @@ std::vector<ExpertTable> tables_over(int ranks) {
     tables[1].ranks_of.push_back({any});
     tables[2].ranks_of.push_back({ranks - 1});
     tables[3].ranks_of.push_back(any == 0 ? std::vector<int>{0} : std::vector<int>{0, any});
-    std::iota(tables[4].ranks_of.emplace_back(static_cast<std::size_t>(ranks)).begin(), tables[4].ranks_of.back().end(), 0);
+    std::vector<int>& everywhere = tables[4].ranks_of.emplace_back(static_cast<std::size_t>(ranks));
+    std::iota(everywhere.begin(), everywhere.end(), 0);
   }
   return tables;
 }
