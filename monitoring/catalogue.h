@@ -25,7 +25,7 @@ inline constexpr MetricInfo kWaiting{"zoetrope_sequences_waiting", MetricKind::k
                                      "Sequences admitted and not started."};
 inline constexpr MetricInfo kRunning{"zoetrope_sequences_running", MetricKind::kGauge, "Sequences running."};
 inline constexpr MetricInfo kPagesInUse{"zoetrope_kv_pages_in_use", MetricKind::kGauge,
-                                        "KV pages handed out, of each member of the ring.", "member"};
+                                        "KV pages handed out or promised, of each member of the ring.", "member"};
 inline constexpr MetricInfo kPages{"zoetrope_kv_pages", MetricKind::kGauge, "KV pages of each member of the ring.",
                                    "member"};
 inline constexpr MetricInfo kEncodeSeconds{"zoetrope_encode_seconds",

@@ -52,7 +52,7 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
         "zoetrope_collective_messages_total{axis=\"world\"} 5"}) {
     EXPECT_TRUE(has(text, line)) << line << " in\n" << text;
   }
-  EXPECT_TRUE(has(text, "zoetrope_kv_pages_in_use{member=\"0\"} 1")) << text;
+  EXPECT_TRUE(has(text, "zoetrope_kv_pages_in_use{member=\"0\"} 2")) << text;
   EXPECT_TRUE(has(text, "zoetrope_kv_pages_in_use{member=\"1\"} 0")) << text;
 }
 
