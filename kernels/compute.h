@@ -9,6 +9,7 @@
 namespace zoetrope {
 
 struct Body;  // body.h: the table of functions of one instruction set
+class TraceRecorder;  // monitoring/trace.h
 
 struct Compute {
   const Body* body = nullptr;
@@ -16,6 +17,7 @@ struct Compute {
   Precision precision = Precision::kBf16;
   // Called now and then by the calling thread during attention, between pages: messages that move meanwhile. May be null.
   const std::function<void()>* between = nullptr;
+  TraceRecorder* trace = nullptr;  // of this rank, when its steps are recorded
 
   bool rounds() const { return precision == Precision::kBf16; }
 };

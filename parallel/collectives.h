@@ -4,8 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/tensor.h"
@@ -23,6 +25,17 @@ std::vector<std::vector<std::byte>> gather(Communicator& comm, std::span<const s
                                            std::string_view what);
 std::vector<std::vector<std::byte>> all_gather(Communicator& comm, std::span<const std::byte> bytes,
                                                std::string_view what);
+
+// Every rank's value in rank order.
+template <typename T>
+  requires std::is_trivially_copyable_v<T>
+std::vector<T> all_gather_value(Communicator& comm, const T& own, std::string_view what) {
+  std::vector<T> values;
+  for (const auto& bytes : all_gather(comm, std::as_bytes(std::span(&own, 1)), what)) {
+    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
+  }
+  return values;
+}
 
 // The rows of `all` are dealt over ranks (layout.h dealt()); each rank has filled its own block, all end with all rows.
 // bf16 values travel as bf16 when `as_bf16` (exact for rounded rows).

@@ -6,25 +6,21 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/row_pieces.h"
 #include "monitoring/error.h"
 #include "parallel/bf16_wire.h"
-#include "parallel/layout.h"
 
 namespace zoetrope {
 namespace {
 
-constexpr std::size_t kExpertsMax = 65536;  // a local expert travels as 16 bits
-constexpr std::int64_t kChosenMax = 255;    // the number of a token's experts on a rank as 8
+constexpr int kExpertsMax = 65536;  // a local index travels as at most 16 bits
+constexpr int kRanksMax = 65536;
+constexpr std::int64_t kChosenMax = 255;  // the number of a token's experts on a rank as 8
 constexpr std::int64_t kPairsMax = std::numeric_limits<std::int32_t>::max();
 
 std::size_t size_of(std::int64_t count) { return static_cast<std::size_t>(count); }
 
-std::span<std::byte> bytes_of(std::uint16_t* data, std::size_t bytes) {
-  return {reinterpret_cast<std::byte*>(data), bytes};
-}
 std::span<std::byte> bytes_of(float* data, std::size_t count) { return std::as_writable_bytes(std::span(data, count)); }
-
-std::size_t routing_bytes(std::uint32_t tokens, std::uint32_t pairs) { return std::size_t{2} * pairs + tokens; }
 
 [[noreturn]] void refuse_routing(int from, int to, std::string found, std::string expected) {
   refuse(Radius::kCluster,
@@ -34,106 +30,90 @@ std::size_t routing_bytes(std::uint32_t tokens, std::uint32_t pairs) { return st
 
 }  // namespace
 
-ExpertTable ExpertTable::contiguous(int experts, int ranks) {
-  if (ranks <= 0 || experts < ranks) {
-    refuse(Radius::kStartup, {"experts over ranks", fmt::format("{} experts for {} ranks", experts, ranks),
-                              "at least one expert for every rank", fmt::format("start at most {} ranks", experts)});
-  }
-  ExpertTable table;
-  for (int rank = 0; rank < ranks; ++rank) {
-    table.rank_of.insert(table.rank_of.end(), size_of(dealt(experts, rank, ranks).count()), rank);
-  }
-  return table;
-}
-
-std::vector<int> ExpertTable::experts_of(int rank) const {
-  std::vector<int> experts;
-  for (std::size_t e = 0; e < rank_of.size(); ++e) {
-    if (rank_of[e] == rank) {
-      experts.push_back(static_cast<int>(e));
-    }
-  }
-  return experts;
-}
-
-ExpertExchange::ExpertExchange(Communicator& comm, ExpertTable table, std::int64_t hidden, Precision precision)
-    : comm_(comm), table_(std::move(table)), hidden_(hidden), precision_(precision) {
+ExpertExchange::ExpertExchange(Communicator& comm, const Compute& compute, std::int64_t hidden,
+                               ExpertPlacement placement)
+    : comm_(comm), compute_(compute), hidden_(hidden), placement_(std::move(placement)) {
   check(hidden_ > 0, "tokens have a width");
-  check(!table_.rank_of.empty() && table_.rank_of.size() <= kExpertsMax, "there are 1 to 65536 experts");
-  std::vector<std::size_t> next(size_of(ranks()), 0);
-  for (const int rank : table_.rank_of) {
-    check(rank >= 0 && rank < ranks(), "an expert lives on a rank");
-    local_.push_back(static_cast<std::uint16_t>(next[size_of(rank)]++));
+  check(ranks() <= kRanksMax, "there are at most 65536 ranks");
+  check(!placement_.tables.empty(), "experts are placed");
+  std::size_t most = 0;
+  for (const ExpertTable& placed : placement_.tables) {
+    check(placed.experts() > 0 && placed.experts() <= kExpertsMax, "there are 1 to 65536 experts");
+    Table& table = tables_.emplace_back();
+    std::vector<std::vector<std::uint16_t>> local(size_of(ranks()));  // index of each expert at each rank
+    for (int rank = 0; rank < ranks(); ++rank) {
+      std::uint16_t next = 0;
+      auto& index = local[size_of(rank)];
+      index.resize(size_of(placed.experts()));
+      const std::vector<int> experts = placed.experts_of(rank);
+      for (const int e : experts) {
+        index[size_of(e)] = next++;
+      }
+      table.index_bytes = experts.size() > 256 ? 2 : table.index_bytes;
+      table.own_experts = rank == comm_.rank() ? experts.size() : table.own_experts;
+    }
+    for (int e = 0; e < placed.experts(); ++e) {
+      const int rank = placed.serving(e, comm_.rank());
+      check(rank >= 0 && rank < ranks(), "an expert lives on a rank");
+      table.routes.push_back({static_cast<std::uint16_t>(rank), local[size_of(rank)][size_of(e)]});
+    }
+    most = std::max(most, table.own_experts);
   }
-  own_experts_ = next[size_of(comm_.rank())];
   out_.resize(size_of(ranks()));
   in_.resize(size_of(ranks()));
   counts_.resize(size_of(ranks()));
-  home_first_.resize(size_of(ranks()));
-  filled_.resize(size_of(ranks()));
-  arrived_.rows.resize(own_experts_);
-  arrived_.first.resize(own_experts_);
+  last_token_.resize(size_of(ranks()));
+  count_at_.resize(size_of(ranks()));
+  local_rows_.resize(most);
+  local_first_.resize(most);
   arrived_.outputs_by_rank.resize(size_of(ranks()));
 }
 
-// How many tokens and pairs go to each rank, and where its outputs will lie at home.
-void ExpertExchange::count(Rows<const std::int32_t> experts) {
-  for (Leg& leg : out_) {
-    leg.counts = {};
-  }
-  std::fill(filled_.begin(), filled_.end(), -1);  // here: the last token that was counted for a rank
-  for (std::int64_t t = 0; t < experts.rows; ++t) {
-    const std::int32_t* const chosen = experts.row(t);
-    for (std::int64_t j = 0; j < experts.columns; ++j) {
-      check(chosen[j] >= 0 && size_of(chosen[j]) < table_.rank_of.size(), "a chosen expert exists");
-      check(std::find(chosen, chosen + j, chosen[j]) == chosen + j, "a token's experts are distinct");
-      const auto rank = size_of(table_.rank_of[size_of(chosen[j])]);
-      out_[rank].counts.pairs += 1;
-      out_[rank].counts.tokens += filled_[rank] == t ? 0 : 1;
-      filled_[rank] = t;
-    }
-  }
-  std::int64_t first = 0;
-  for (std::size_t r = 0; r < out_.size(); ++r) {
-    home_first_[r] = first;
-    first += out_[r].counts.pairs;
-  }
+Rows<float> ExpertExchange::own_rows(std::int64_t tokens) {
+  check(tokens >= 0, "tokens are counted");
+  tokens_ = tokens;
+  return {x_.at_least(size_of(tokens * hidden_)), tokens, hidden_};
 }
 
-// Packs routing lists and rows. A leg's list: for its tokens in order, the local experts; then how many each token has.
-void ExpertExchange::deal(Rows<const float> x, Rows<const std::int32_t> experts) {
-  const auto own = size_of(comm_.rank());
-  for (std::size_t r = 0; r < out_.size(); ++r) {
-    const Counts counts = out_[r].counts;
-    out_[r].routing.at_least((routing_bytes(counts.tokens, counts.pairs) + 1) / 2);
-    out_[r].rows.at_least(r == own ? 0 : counts.tokens * row_bytes());
-    out_[r].counts = {};  // grows back below
-    counts_[r] = counts;
+Rows<float> ExpertExchange::outputs() {
+  return {home_.at_least(size_of((arrived_.outputs + away_) * hidden_)), arrived_.outputs, hidden_};
+}
+
+// One pair more on the list of a leg. A token's pairs with one rank follow each other on its list.
+void ExpertExchange::note(Leg& leg, std::int64_t token, std::int64_t& last_token, std::size_t& count_at,
+                          std::uint16_t local) {
+  std::byte* const list = leg.list.at_least(leg.list_bytes + 1 + table_->index_bytes, leg.list_bytes);
+  if (last_token != token) {
+    last_token = token;
+    count_at = leg.list_bytes++;
+    list[count_at] = std::byte{0};
+    leg.counts.tokens += 1;
+    leg.tokens.push_back(static_cast<std::int32_t>(token));
   }
-  std::int32_t* slot = slots_.at_least(size_of(tokens_ * k_));
-  std::fill(filled_.begin(), filled_.end(), -1);
-  own_tokens_.clear();
+  list[count_at] = static_cast<std::byte>(std::to_integer<int>(list[count_at]) + 1);
+  std::memcpy(list + leg.list_bytes, &local, table_->index_bytes);  // little endian: the low byte is first
+  leg.list_bytes += table_->index_bytes;
+  leg.counts.pairs += 1;
+}
+
+// Lists for every rank, and for every pair of an own token its place among the outputs of its rank (own pairs: -1).
+void ExpertExchange::deal(Rows<const std::int32_t> experts) {
+  for (Leg& leg : out_) {
+    leg.counts = {};
+    leg.list_bytes = 0;
+    leg.tokens.clear();
+  }
+  std::ranges::fill(last_token_, -1);
+  std::int32_t* const slots = slots_.at_least(size_of(tokens_ * k_));
   for (std::int64_t t = 0; t < tokens_; ++t) {
+    const std::int32_t* const chosen = experts.row(t);
     for (std::int64_t j = 0; j < k_; ++j) {
-      const auto expert = size_of(experts.row(t)[j]);
-      const auto r = size_of(table_.rank_of[expert]);
-      Leg& leg = out_[r];
-      std::uint16_t* const list = leg.routing.at_least(0);
-      auto* const per_token = reinterpret_cast<std::uint8_t*>(list + counts_[r].pairs);
-      if (filled_[r] != t) {
-        filled_[r] = t;
-        per_token[leg.counts.tokens] = 0;
-        if (r == own) {
-          own_tokens_.push_back(static_cast<std::int32_t>(t));
-        } else {
-          to_wire(x.row(t), hidden_, narrow(), leg.rows.at_least(0) + leg.counts.tokens * row_bytes());
-        }
-        leg.counts.tokens += 1;
-      }
-      per_token[leg.counts.tokens - 1] += 1;
-      list[leg.counts.pairs] = local_[expert];
-      *slot++ = static_cast<std::int32_t>(home_first_[r] + leg.counts.pairs);
-      leg.counts.pairs += 1;
+      check(chosen[j] >= 0 && size_of(chosen[j]) < table_->routes.size(), "a chosen expert exists");
+      check(std::find(chosen, chosen + j, chosen[j]) == chosen + j, "a token's experts are distinct");
+      const Route route = table_->routes[size_of(chosen[j])];
+      Leg& leg = out_[route.rank];
+      slots[t * k_ + j] = route.rank == own() ? -1 : static_cast<std::int32_t>(leg.counts.pairs);
+      note(leg, t, last_token_[route.rank], count_at_[route.rank], route.local);
     }
   }
 }
@@ -147,172 +127,229 @@ void ExpertExchange::swap_counts() {
       receives_.push_back({r, std::as_writable_bytes(std::span(&counts_[size_of(r)], 1))});
     }
   }
-  counts_[size_of(comm_.rank())] = out_[size_of(comm_.rank())].counts;
+  counts_[own()] = out_[own()].counts;
   comm_.exchange(sends_, receives_, "expert dispatch: counts");
 }
 
-// Rows arrive where they are used in fp32 mode, and in their leg to be widened in bf16 mode.
+// Copies of rows to the wire, dealt over threads.
+void ExpertExchange::pack(bool narrow) {
+  over_rows(compute_, static_cast<std::int64_t>(copies_.size()), hidden_, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) {
+      to_wire(copies_[size_of(i)].from, hidden_, narrow, copies_[size_of(i)].to);
+    }
+  });
+}
+
+void ExpertExchange::widen(const std::byte* wire, std::int64_t rows, float* to) {
+  over_rows(compute_, rows, hidden_, [&](std::int64_t first, std::int64_t end) {
+    from_wire(wire + size_of(first) * row_bytes(true), (end - first) * hidden_, true, to + first * hidden_);
+  });
+}
+
+// Rows arrive behind the own ones in fp32 mode, and on the wire to be widened in bf16 mode.
 void ExpertExchange::swap_tokens() {
   std::uint64_t rows = 0;
   std::uint64_t pairs = 0;
+  std::uint64_t leaving = 0;
   for (int r = 0; r < ranks(); ++r) {
     const Counts counts = counts_[size_of(r)];
     if (counts.pairs < counts.tokens || counts.pairs > kChosenMax * std::uint64_t{counts.tokens}) {
       refuse_routing(r, comm_.rank(), fmt::format("{} pairs of {} tokens", counts.pairs, counts.tokens),
                      "1 to 255 experts a token");
     }
-    rows += counts.tokens;
+    in_[size_of(r)].counts = counts;
+    rows += r == comm_.rank() ? 0 : counts.tokens;
+    leaving += r == comm_.rank() ? 0 : out_[size_of(r)].counts.tokens;
     pairs += counts.pairs;
   }
-  if (pairs > kPairsMax) {
-    refuse_routing(comm_.rank(), comm_.rank(), fmt::format("{} pairs", pairs),
+  if (pairs > kPairsMax || rows + size_of(tokens_) > kPairsMax) {
+    refuse_routing(comm_.rank(), comm_.rank(), fmt::format("{} pairs of {} tokens", pairs, rows + size_of(tokens_)),
                    fmt::format("at most {} in one step", kPairsMax));
   }
-  float* x = x_.at_least(rows * size_of(hidden_));
+  const std::size_t here = size_of(tokens_ * hidden_);
+  float* const own_x = x_.at_least(here + rows * size_of(hidden_), here);
+  float* x = own_x + here;
+  std::byte* to = wire_out_.at_least(leaving * row_bytes(narrow_out()));
+  std::byte* from = wire_in_.at_least(narrow_out() ? rows * row_bytes(narrow_out()) : 0);
   sends_.clear();
   receives_.clear();
+  copies_.clear();
   for (int r = 0; r < ranks(); ++r) {
-    const Counts counts = counts_[size_of(r)];
-    if (r != comm_.rank()) {
-      Leg& out = out_[size_of(r)];
-      Leg& in = in_[size_of(r)];
-      in.counts = counts;
-      const std::size_t list_bytes = routing_bytes(counts.tokens, counts.pairs);
-      const std::size_t in_bytes = counts.tokens * row_bytes();
-      sends_.push_back({r, bytes_of(out.routing.at_least(0), routing_bytes(out.counts.tokens, out.counts.pairs))});
-      sends_.push_back({r, {out.rows.at_least(0), out.counts.tokens * row_bytes()}});
-      receives_.push_back({r, bytes_of(in.routing.at_least((list_bytes + 1) / 2), list_bytes)});
-      receives_.push_back({r, narrow() ? std::span(in.rows.at_least(in_bytes), in_bytes)
-                                       : bytes_of(x, counts.tokens * size_of(hidden_))});
+    if (r == comm_.rank()) {
+      continue;
     }
-    x += counts.tokens * size_of(hidden_);
+    Leg& out = out_[size_of(r)];
+    Leg& in = in_[size_of(r)];
+    in.list_bytes = in.counts.tokens + in.counts.pairs * table_->index_bytes;
+    sends_.push_back({r, {out.list.at_least(0), out.list_bytes}});
+    sends_.push_back({r, {to, out.counts.tokens * row_bytes(narrow_out())}});
+    for (const std::int32_t token : out.tokens) {
+      copies_.push_back({own_x + token * hidden_, to});
+      to += row_bytes(narrow_out());
+    }
+    receives_.push_back({r, {in.list.at_least(in.list_bytes), in.list_bytes}});
+    const std::size_t in_bytes = in.counts.tokens * row_bytes(narrow_out());
+    receives_.push_back(
+        {r, narrow_out() ? std::span(from, in_bytes) : bytes_of(x, in.counts.tokens * size_of(hidden_))});
+    from += narrow_out() ? in_bytes : 0;
+    x += in.counts.tokens * size_of(hidden_);
   }
+  pack(narrow_out());
   comm_.exchange(sends_, receives_, "expert dispatch: tokens");
-  arrived_.x = Rows<const float>(x_.at_least(0), static_cast<std::int64_t>(rows), hidden_);
+  if (narrow_out()) {
+    widen(wire_in_.at_least(0), static_cast<std::int64_t>(rows), own_x + here);
+  }
+  arrived_.x = Rows<const float>(own_x, tokens_ + static_cast<std::int64_t>(rows), hidden_);
 }
 
-// Notes for which experts rank `from`'s tokens came, in order of its list.
+// Notes for which experts rank `from`'s tokens came, in order of its list. Own tokens are rows of x already.
 void ExpertExchange::take_routing(int from, std::int64_t first_row) {
-  Leg& leg = from == comm_.rank() ? out_[size_of(from)] : in_[size_of(from)];
-  const std::uint16_t* list = leg.routing.at_least(0);
-  const auto* const per_token = reinterpret_cast<const std::uint8_t*>(list + leg.counts.pairs);
+  const bool home = from == comm_.rank();
+  Leg& leg = home ? out_[own()] : in_[size_of(from)];
+  const std::byte* list = leg.list.at_least(0);
+  const std::byte* const end = list + leg.list_bytes;
   std::uint64_t listed = 0;
   for (std::uint32_t i = 0; i < leg.counts.tokens; ++i) {
-    listed += per_token[i];
+    const std::size_t count = list < end ? std::to_integer<std::size_t>(*list) : 0;
+    if (list == end || size_of(end - list) < 1 + count * table_->index_bytes) {
+      refuse_routing(from, comm_.rank(), fmt::format("a list that ends in token {}", i),
+                     fmt::format("{} tokens", leg.counts.tokens));
+    }
+    ++list;
+    const std::int64_t row = home ? leg.tokens[i] : first_row + i;
+    for (std::size_t j = 0; j < count; ++j, list += table_->index_bytes) {
+      std::uint16_t local = 0;
+      std::memcpy(&local, list, table_->index_bytes);
+      if (local >= table_->own_experts) {
+        refuse_routing(from, comm_.rank(), fmt::format("local expert {}", local),
+                       fmt::format("below {}", table_->own_experts));
+      }
+      auto& rows = local_rows_[local];
+      pair_expert_.push_back(local);
+      pair_index_.push_back(static_cast<std::int32_t>(rows.size()));
+      rows.push_back(static_cast<std::int32_t>(row));
+    }
+    listed += count;
   }
   if (listed != leg.counts.pairs) {
     refuse_routing(from, comm_.rank(), fmt::format("{} experts listed", listed),
                    fmt::format("{} pairs", leg.counts.pairs));
   }
-  for (std::uint32_t i = 0; i < leg.counts.tokens; ++i) {
-    for (int j = 0; j < per_token[i]; ++j, ++list) {
-      if (*list >= own_experts_) {
-        refuse_routing(from, comm_.rank(), fmt::format("local expert {}", *list),
-                       fmt::format("below {}", own_experts_));
-      }
-      auto& rows = arrived_.rows[*list];
-      pairs_.emplace_back(*list, static_cast<std::int32_t>(rows.size()));
-      rows.push_back(static_cast<std::int32_t>(first_row + i));
-    }
-  }
 }
 
-void ExpertExchange::unpack(Rows<const float> x) {
-  for (auto& rows : arrived_.rows) {
-    rows.clear();
-  }
-  pairs_.clear();
-  std::int64_t row = 0;
-  for (int r = 0; r < ranks(); ++r) {
-    float* const to = x_.at_least(0) + row * hidden_;
-    const std::int64_t count = counts_[size_of(r)].tokens;
-    if (r == comm_.rank()) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        std::copy_n(x.row(own_tokens_[size_of(i)]), hidden_, to + i * hidden_);
-      }
-    } else if (narrow()) {
-      from_wire(in_[size_of(r)].rows.at_least(0), count * hidden_, true, to);
-    }
-    take_routing(r, row);
-    arrived_.outputs_by_rank[size_of(r)] = counts_[size_of(r)].pairs;
-    row += count;
-  }
+// After all lists were taken (the own one first): where each expert's outputs begin, and where every pair of an own
+// token finds its output: among the own outputs, or behind them in order of ranks.
+void ExpertExchange::place_outputs() {
   arrived_.outputs = 0;
-  for (std::size_t e = 0; e < own_experts_; ++e) {
-    arrived_.first[e] = arrived_.outputs;
-    arrived_.outputs += static_cast<std::int64_t>(arrived_.rows[e].size());
+  for (std::size_t e = 0; e < table_->own_experts; ++e) {
+    local_first_[e] = arrived_.outputs;
+    arrived_.outputs += static_cast<std::int64_t>(local_rows_[e].size());
   }
+  for (std::size_t p = 0; p < pair_index_.size(); ++p) {
+    pair_index_[p] += static_cast<std::int32_t>(local_first_[size_of(pair_expert_[p])]);
+  }
+  arrived_.rows = std::span(local_rows_).first(table_->own_experts);
+  arrived_.first = std::span(local_first_).first(table_->own_experts);
 }
 
-const ExpertExchange::Arrived& ExpertExchange::dispatch(Rows<const float> x, Rows<const std::int32_t> experts) {
-  check_eq(x.rows, experts.rows, "every token has chosen experts");
-  check(x.rows == 0 || x.columns == hidden_, "tokens have the exchange's width");
+const ExpertExchange::Arrived& ExpertExchange::dispatch(Rows<const std::int32_t> experts, int layer) {
+  check_eq(experts.rows, tokens_, "every own token has chosen experts");
   check(experts.columns >= 0 && experts.columns <= kChosenMax, "a token chooses at most 255 experts");
-  check(x.rows <= kPairsMax / std::max<std::int64_t>(experts.columns, 1), "a step's pairs fit 31 bits");
-  tokens_ = x.rows;
+  check(tokens_ <= kPairsMax / std::max<std::int64_t>(experts.columns, 1), "a step's pairs fit 31 bits");
+  table_ = &tables_.at(placement_.table_of(layer));
   k_ = experts.columns;
-  count(experts);
-  deal(x, experts);
+  deal(experts);
   swap_counts();
   swap_tokens();
-  unpack(x);
+
+  for (auto& rows : local_rows_) {
+    rows.clear();
+  }
+  pair_expert_.clear();
+  pair_index_.clear();
+  take_routing(comm_.rank(), 0);
+  std::int64_t row = tokens_;
+  away_ = 0;
+  for (int r = 0; r < ranks(); ++r) {
+    arrived_.outputs_by_rank[size_of(r)] = counts_[size_of(r)].pairs;
+    if (r != comm_.rank()) {
+      take_routing(r, row);
+      row += counts_[size_of(r)].tokens;
+      away_ += out_[size_of(r)].counts.pairs;
+    }
+  }
+  place_outputs();
+
+  std::vector<std::int64_t>& first = last_token_;  // the ranks' first rows behind the own outputs
+  std::int64_t next = arrived_.outputs;
+  for (int r = 0; r < ranks(); ++r) {
+    first[size_of(r)] = next;
+    next += r == comm_.rank() ? 0 : out_[size_of(r)].counts.pairs;
+  }
+  std::int32_t* slot = slots_.at_least(0);
+  const std::int32_t* own_pair = pair_index_.data();
+  for (std::int64_t t = 0; t < tokens_; ++t) {
+    for (std::int64_t j = 0; j < k_; ++j, ++slot) {
+      const auto rank = table_->routes[size_of(experts.row(t)[j])].rank;
+      *slot = *slot < 0 ? *own_pair++ : static_cast<std::int32_t>(first[rank] + *slot);
+    }
+  }
   return arrived_;
 }
 
-ExpertExchange::Home ExpertExchange::combine(Rows<const float> outputs) {
-  check_eq(outputs.rows, arrived_.outputs, "experts answer every pair");
-  check(outputs.rows == 0 || outputs.columns == hidden_, "outputs have the exchange's width");
-  float* const home = home_.at_least(size_of(tokens_ * k_ * hidden_));
+ExpertExchange::Home ExpertExchange::combine() {
+  const Rows<float> made = outputs();
+  float* const others = made.data + made.rows * hidden_;
+  const std::size_t leaving = size_of(arrived_.outputs - arrived_.outputs_by_rank[own()]);
+  std::byte* to = wire_out_.at_least(leaving * row_bytes(narrow_home()));
+  std::byte* from = wire_in_.at_least(narrow_home() ? size_of(away_) * row_bytes(narrow_home()) : 0);
+  float* next = others;
   sends_.clear();
   receives_.clear();
-  const std::pair<std::int32_t, std::int32_t>* pair = pairs_.data();
+  copies_.clear();
+  const std::int32_t* pair = pair_index_.data() + arrived_.outputs_by_rank[own()];
   for (int r = 0; r < ranks(); ++r) {
+    if (r == comm_.rank()) {
+      continue;
+    }
     const auto count = size_of(arrived_.outputs_by_rank[size_of(r)]);
-    float* const mine = home + home_first_[size_of(r)] * hidden_;
-    std::byte* wire = r == comm_.rank() ? nullptr : in_[size_of(r)].rows.at_least(count * row_bytes());
-    for (std::size_t p = 0; p < count; ++p, ++pair) {
-      const float* const output = outputs.row(arrived_.first[size_of(pair->first)] + pair->second);
-      if (r == comm_.rank()) {
-        std::copy_n(output, hidden_, mine + p * size_of(hidden_));
-      } else {
-        to_wire(output, hidden_, narrow(), wire + p * row_bytes());
-      }
+    sends_.push_back({r, {to, count * row_bytes(narrow_home())}});
+    for (std::size_t p = 0; p < count; ++p, to += row_bytes(narrow_home())) {
+      copies_.push_back({made.row(*pair++), to});
     }
-    if (r != comm_.rank()) {
-      const std::size_t pairs = out_[size_of(r)].counts.pairs;
-      sends_.push_back({r, {wire, count * row_bytes()}});
-      receives_.push_back({r, narrow()
-                                  ? std::span(out_[size_of(r)].rows.at_least(pairs * row_bytes()), pairs * row_bytes())
-                                  : bytes_of(mine, pairs * size_of(hidden_))});
-    }
+    const std::size_t pairs = out_[size_of(r)].counts.pairs;
+    receives_.push_back({r, narrow_home() ? std::span(from, pairs * row_bytes(narrow_home()))
+                                          : bytes_of(next, pairs * size_of(hidden_))});
+    from += narrow_home() ? pairs * row_bytes(narrow_home()) : 0;
+    next += pairs * size_of(hidden_);
   }
+  pack(narrow_home());
   comm_.exchange(sends_, receives_, "expert combine");
-  for (int r = 0; r < ranks() && narrow(); ++r) {
-    if (r != comm_.rank()) {
-      from_wire(out_[size_of(r)].rows.at_least(0), out_[size_of(r)].counts.pairs * hidden_, true,
-                home + home_first_[size_of(r)] * hidden_);
-    }
+  if (narrow_home()) {
+    widen(wire_in_.at_least(0), away_, others);
   }
-  return {.outputs = Rows<const float>(home, tokens_ * k_, hidden_),
+  return {.outputs = Rows<float>(made.data, made.rows + away_, hidden_),
           .slots = Rows<const std::int32_t>(slots_.at_least(0), tokens_, k_)};
 }
 
 ExpertExchange::ClosedForm ExpertExchange::closed_form(Rows<const std::int32_t> experts,
-                                                       std::span<const std::int64_t> arrived_outputs_by_rank) const {
+                                                       std::span<const std::int64_t> arrived_outputs_by_rank,
+                                                       int layer) const {
   check_eq(arrived_outputs_by_rank.size(), size_of(ranks()), "every rank gets outputs back");
+  const Table& table = tables_.at(placement_.table_of(layer));
   ClosedForm form;
   for (int r = 0; r < ranks(); ++r) {
     if (r == comm_.rank()) {
       continue;
     }
     form.dispatch_headers += sizeof(Counts);
-    form.combine_payload += static_cast<std::uint64_t>(arrived_outputs_by_rank[size_of(r)]) * row_bytes();
+    form.combine_payload += static_cast<std::uint64_t>(arrived_outputs_by_rank[size_of(r)]) * row_bytes(narrow_home());
     for (std::int64_t t = 0; t < experts.rows; ++t) {
       const std::int32_t* const chosen = experts.row(t);
       const auto pairs = std::count_if(chosen, chosen + experts.columns,
-                                       [&](std::int32_t e) { return table_.rank_of[size_of(e)] == r; });
-      form.dispatch_payload += pairs > 0 ? row_bytes() : 0;
-      form.dispatch_headers += pairs > 0 ? 1 + 2 * static_cast<std::uint64_t>(pairs) : 0;
+                                       [&](std::int32_t e) { return table.routes[size_of(e)].rank == r; });
+      form.dispatch_payload += pairs > 0 ? row_bytes(narrow_out()) : 0;
+      form.dispatch_headers += pairs > 0 ? 1 + table.index_bytes * static_cast<std::uint64_t>(pairs) : 0;
     }
   }
   return form;

@@ -2,6 +2,7 @@
 // state allocates nothing.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <type_traits>
@@ -12,11 +13,14 @@ template <typename T>
 requires std::is_trivially_copyable_v<T>
 class GrowOnly {
  public:
-  // At least `count` elements; when the memory has to grow, what was in it is lost.
-  T* at_least(std::size_t count) {
+  // At least `count` elements; when the memory has to grow, what was in it is lost but for the first `kept` elements.
+  T* at_least(std::size_t count, std::size_t kept = 0) {
     if (count > capacity_) {
-      capacity_ = count + count / 4;
-      memory_ = std::make_unique_for_overwrite<T[]>(capacity_);
+      const std::size_t capacity = count + count / 4;
+      auto memory = std::make_unique_for_overwrite<T[]>(capacity);
+      std::copy_n(memory_.get(), std::min(kept, capacity_), memory.get());
+      memory_ = std::move(memory);
+      capacity_ = capacity;
     }
     return memory_.get();
   }

@@ -1,5 +1,6 @@
 #include "parallel/ranks.h"
 
+#include <array>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -24,6 +25,16 @@ void divide_world(Ranks& ranks, std::unique_ptr<Communicator> host_ranks) {
   ranks.stage_host = memory_of_host(host_ranks->split(place.stage, rank));
   ranks.host = memory_of_host(std::move(host_ranks));
   ranks.host_name = host_name();
+}
+
+std::array<NamedBook, kAxes> books_of(const Ranks& ranks) {
+  const std::array<const Communicator*, kAxes> axes{ranks.world.get(), ranks.stage.get(), ranks.tp.get(), ranks.ring.get(),
+                                                    ranks.pipe.get()};
+  std::array<NamedBook, kAxes> books;
+  for (std::size_t axis = 0; axis < kAxes; ++axis) {
+    books[axis] = {kAxisNames[axis], &axes[axis]->book()};
+  }
+  return books;
 }
 
 Ranks self_ranks() {

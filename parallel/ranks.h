@@ -1,6 +1,7 @@
 // The ranks of this replica as one value: layout, place, communicators, host memory. Made once at start.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,6 +29,11 @@ struct Ranks {
   bool first_stage() const { return place.stage == 0; }
   bool last_stage() const { return place.stage == layout.pp - 1; }
 };
+
+// What this rank has sent, by the communicators above.
+inline constexpr std::size_t kAxes = 5;
+inline constexpr std::array<const char*, kAxes> kAxisNames{"world", "stage", "tp", "ring", "pipe"};
+std::array<NamedBook, kAxes> books_of(const Ranks& ranks);
 
 // Fills what follows from `layout` and `world`: place, groups, memory of the host, whose ranks are `host_ranks`.
 // Collective over the world.

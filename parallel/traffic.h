@@ -13,6 +13,7 @@ namespace zoetrope {
 struct Traffic {
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  bool operator==(const Traffic&) const = default;
 };
 
 // One operation of a communicator.

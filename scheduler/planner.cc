@@ -142,6 +142,14 @@ bool Planner::idle() const {
 std::size_t Planner::waiting() const { return state_->waiting.size(); }
 std::size_t Planner::running() const { return state_->running.size(); }
 
+std::vector<std::int32_t> Planner::pages_in_use() const {
+  std::vector<std::int32_t> pages;
+  for (const PagePool& pool : state_->pools) {
+    pages.push_back(pool.capacity() - pool.available_pages());
+  }
+  return pages;
+}
+
 StepPlan Planner::plan() {
   State& s = *state_;
   check(!s.outstanding, "a plan was asked for before the last one was committed");

@@ -39,6 +39,17 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
   app->add_flag("--no-prefix-cache", run.no_prefix_cache, "compute every prompt from its first token, also where another one began with the same film");
+  app->add_option("--ep", run.ep, "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks (left out: as many as ranks)")
+      ->check(CLI::Range(1, 65536));
+  app->add_option("--expert-placement", run.expert_placement,
+                  "which ranks of a stage hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], ...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
+                  "(from --expert-load); left out: dealt in order. The answers are the same");
+  app->add_option("--expert-load", run.expert_load, "for --expert-placement auto: the counts that a former run wrote");
+  app->add_option("--expert-load-out", run.expert_load_out, "write how many tokens chose each expert, at the end");
+  app->add_option("--expert-extra", run.expert_extra, "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
+      ->check(CLI::Range(0, 65536));
+  app->add_option("--metrics-file", run.metrics_file, "write counters in Prometheus' text format every 10 seconds and at the end");
+  app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }
 
@@ -116,6 +127,14 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
   }
 }
 
+// A balanced placement needs a load to be balanced from, and nothing else reads one.
+void check_experts(const RunArguments& run) {
+  if ((run.expert_placement == "auto") == run.expert_load.empty()) {
+    throw UsageError(fmt::format("--expert-placement {} {} --expert-load: expected both 'auto' and a load file or neither; see zoetrope ask --help",
+                                 zoetrope::quoted(run.expert_placement.string()), run.expert_load.empty() ? "without" : "with"));
+  }
+}
+
 }  // namespace
 
 Arguments parse_arguments(int argc, char** argv) {
@@ -148,17 +167,18 @@ Arguments parse_arguments(int argc, char** argv) {
   inspect->add_flag("--json", arguments.inspect.json, "print one JSON object");
   inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
 
-  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, the ring, the pipeline, messages between ranks, or a model");
+  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, the ring, the pipeline, the exchange of experts, messages between ranks, or a model");
   bench->add_option("what", arguments.bench.what,
-                    "kernels; ring (attention over all ranks); fabric (messages and collectives); pipeline (idle stages, with --pp); left out: the model of --model")
-      ->check(CLI::IsMember({"kernels", "ring", "fabric", "pipeline"}));
+                    "kernels; ring (attention over all ranks); fabric (messages and collectives); exchange (tokens to experts and home); pipeline (idle stages, with --pp); "
+                    "left out: the model of --model")
+      ->check(CLI::IsMember({"kernels", "ring", "fabric", "exchange", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
   bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(CLI::Range(1, 1 << 24));
   bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(CLI::Range(0, 1 << 24));
   bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
-  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric)");
+  bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
   add_run_options(bench, arguments.run);
 
@@ -178,6 +198,7 @@ Arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
   }
+  check_experts(arguments.run);
   if (ask->parsed()) {
     arguments.command = Command::kAsk;
     take_media(ask, image, video, arguments.ask);

@@ -32,6 +32,10 @@ struct RunArguments {
   std::int32_t sequences = 64;
   bool no_prefix_cache = false;
   bool verbose = false;
+  std::filesystem::path expert_placement, expert_load, expert_load_out;
+  int ep = 0;                         // expert groups; 0: as many as ranks
+  int expert_extra = 1;
+  std::filesystem::path metrics_file, trace_file;
 };
 
 struct AskMedium {
@@ -62,7 +66,7 @@ struct InspectArguments {
 };
 
 struct BenchArguments {
-  std::string what;                   // "kernels", "ring", "fabric" or empty: a model
+  std::string what;                   // "kernels", "ring", "fabric", "exchange", "pipeline" or empty: a model
   std::string test = "pp";            // pp, tg or batch
   std::int64_t tokens = 512, depth = 0;
   int streams = 1, reps = 5;

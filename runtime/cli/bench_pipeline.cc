@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstring>
 #include <numeric>
 #include <span>
+#include <vector>
 
 #include "kernels/body.h"
 #include "monitoring/error.h"
@@ -14,6 +14,7 @@
 #include "runtime/cli/bench_streams.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/launch.h"
+#include "runtime/cli/stopwatch.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/engine/wave_cost.h"
 #include "runtime/json/json.h"
@@ -57,12 +58,10 @@ struct Bubble {
 };
 
 Bubble bubble_of(Ranks& ranks, const Seen& own) {
-  const auto all = all_gather(*ranks.world, std::as_bytes(std::span(&own, 1)), "times of the stages");
+  const std::vector<Seen> seen = all_gather_value(*ranks.world, own, "times of the stages");
   Bubble bubble{std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)), std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)), 0};
-  std::vector<Seen> seen(all.size());
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    std::memcpy(&seen[rank], all[rank].data(), sizeof(Seen));
-    bubble.wall = std::max(bubble.wall, seen[rank].wall);
+  for (const Seen& one : seen) {
+    bubble.wall = std::max(bubble.wall, one.wall);
   }
   for (std::size_t rank = 0; rank < seen.size(); ++rank) {
     const auto stage = static_cast<std::size_t>(place_of(ranks.layout, static_cast<int>(rank)).stage);

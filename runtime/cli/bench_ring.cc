@@ -189,24 +189,16 @@ struct Row {
   std::uint64_t closed_form = 0;
 };
 
-std::vector<double> over_ranks(Communicator& world, double own) {
-  std::vector<double> all;
-  for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&own, 1)), "times of a benchmark")) {
-    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(double));
-  }
-  return all;
-}
-
 double slowest(Communicator& world, const std::function<void()>& run) {
   barrier(world, "benchmark repetition");
   const double begun = wall_seconds();
   run();
-  const auto all = over_ranks(world, wall_seconds() - begun);
+  const auto all = all_gather_value(world, wall_seconds() - begun, "times of a benchmark");
   return *std::max_element(all.begin(), all.end());
 }
 
 double sum_over_ranks(Communicator& world, double own) {
-  const auto all = over_ranks(world, own);
+  const auto all = all_gather_value(world, own, "figures of a benchmark");
   return std::accumulate(all.begin(), all.end(), 0.0);
 }
 

@@ -1,17 +1,12 @@
 #include "runtime/cli/bench_streams.h"
 
 #include <algorithm>
-#include <chrono>
 #include <span>
 
 #include "kernels/sample.h"
 #include "monitoring/check.h"
 
 namespace zoetrope {
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 Streams::Streams(Model& model, int streams, std::int64_t tokens)
     : model_(model),

@@ -10,9 +10,6 @@
 
 namespace zoetrope {
 
-// Of the steady clock.
-double wall_seconds();
-
 // Streams of this member with some context already there. The context is zero-filled pages that were really written:
 // attention reads every byte of them, and its time does not depend on the values.
 class Streams {

@@ -25,6 +25,9 @@ int run_bench(const RunArguments& run, const BenchArguments& bench) {
   if (bench.what == "ring") {
     return run_bench_ring(run, bench);
   }
+  if (bench.what == "exchange") {
+    return run_bench_exchange(run, bench);
+  }
   if (bench.what == "pipeline") {
     return run_bench_pipeline(run, bench);
   }

@@ -11,6 +11,7 @@ int run_inspect(const RunArguments& run, const InspectArguments& inspect);
 int run_bench_kernels(const RunArguments& run, const BenchArguments& bench);
 int run_bench_ring(const RunArguments& run, const BenchArguments& bench);
 int run_bench_fabric(const RunArguments& run, const BenchArguments& bench);
+int run_bench_exchange(const RunArguments& run, const BenchArguments& bench);
 int run_bench_model(const RunArguments& run, const BenchArguments& bench);
 int run_bench_pipeline(const RunArguments& run, const BenchArguments& bench);
 int run_version();

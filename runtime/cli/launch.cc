@@ -107,6 +107,8 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.span_members = run.span;
   settings.waves_max = run.waves;
   settings.ring_transport = run.ring_transport;
+  settings.experts = {run.expert_placement, run.expert_load, run.ep, run.expert_extra, run.expert_load_out};
+  settings.report = {run.metrics_file, run.trace_file};
   Progress loading("loading", "%", shown);
   return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });
 }

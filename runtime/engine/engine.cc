@@ -5,16 +5,17 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
-#include <cstring>
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "kernels/body.h"
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "parallel/control_channel.h"
 #include "runtime/engine/answer_builder.h"
@@ -76,8 +77,8 @@ std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& mod
 
 // What this rank has sent on every axis, and how long it waited.
 void log_traffic(const Ranks& ranks) {
-  for (const auto& [axis, comm] : {std::pair{"world", ranks.world.get()}, std::pair{"tp", ranks.tp.get()}, std::pair{"ring", ranks.ring.get()}}) {
-    for (const TrafficEntry& entry : comm->book().entries()) {
+  for (const auto& [axis, book] : books_of(ranks)) {
+    for (const TrafficEntry& entry : book->entries()) {
       log::info("traffic", {{"axis", axis},
                             {"operation", entry.what},
                             {"exchanges", entry.exchanges},
@@ -90,12 +91,7 @@ void log_traffic(const Ranks& ranks) {
 }
 
 std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
-  for (const auto& bytes : all_gather(world, std::as_bytes(std::span(&value, 1)), "agreeing on KV pages")) {
-    std::int32_t other = 0;
-    std::memcpy(&other, bytes.data(), sizeof(other));
-    value = std::min(value, other);
-  }
-  return value;
+  return std::ranges::min(all_gather_value(world, value, "agreeing on KV pages"));
 }
 
 }  // namespace
@@ -125,6 +121,8 @@ struct Engine::State {
   std::unique_ptr<Model> model;
   std::unique_ptr<StepRunner> runner;
   std::unique_ptr<Planner> planner;
+  TraceRecorder recorder;
+  std::unique_ptr<StepReport> report;  // leader
   ControlChannel control;
   std::map<RequestId, Live> live;  // engine thread
   AnswerBuilder::VisualSeconds visual;  // of the steps since units were encoded last
@@ -145,11 +143,13 @@ struct Engine::State {
         chat_template(ChatTemplate::load(folder)),
         control(*ranks_.world) {
     compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
+    compute.trace = settings.report.trace_file.empty() ? nullptr : &recorder;
   }
 
   void agree();
   void check_span() const;
   void load(const std::function<void(double)>& progress);
+  void start_report(std::int32_t pages);
   void lead();
   void follow();
   void take_in();
@@ -191,6 +191,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   options.progress = progress;
   options.ring_pass = settings.ring_pass;
   options.shared_rows_max = chunk_tokens + chunk_tokens / 2;
+  options.experts = placed_experts(settings.experts, checkpoint.config(), ranks, ranks.layout.stage_ranks());
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = settings.context_tokens_max > 0
@@ -220,6 +221,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .span_members = settings.span_members,
                                     .waves_max = ranks.layout.pp == 1 ? 1 : settings.waves_max > 0 ? settings.waves_max : 4 * ranks.layout.pp,
                                     .wave_cost = wave_cost(config.text)});
+  start_report(pages);
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
                              {"layout", zoetrope::described(ranks.layout)},
@@ -229,6 +231,19 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                               model->kv_layout(), model->layers()))},
                              {"weights_bytes", model->resident_bytes()},
                              {"context_tokens", context}});
+}
+
+void Engine::State::start_report(std::int32_t pages) {
+  const std::string own = fmt::format("rank {} on {}", ranks.place.rank, ranks.host_name);
+  std::vector<std::string> lanes;
+  for (const auto& lane : all_gather(*ranks.world, std::as_bytes(std::span(own)), "names of ranks")) {
+    lanes.emplace_back(reinterpret_cast<const char*>(lane.data()), lane.size());
+  }
+  if (ranks.leader()) {
+    report = std::make_unique<StepReport>(settings.report, ranks.layout, pages, lanes);
+  }
+  barrier(*ranks.world, "a common origin of time");
+  recorder.restart();
 }
 
 void Engine::State::admit(Submission submission) {
@@ -347,9 +362,12 @@ void Engine::State::lead() {
       const std::lock_guard lock(mutex);
       ending = finished && submissions.empty() && planner->idle();
     }
+    const auto started = std::chrono::steady_clock::now();
+    std::optional<Traced> planning(std::in_place, compute.trace, TracePhase::kPlan);
     StepMessage message = message_of(planner->plan());
     message.plan.stop = ending;
     control.send(encoded(message));
+    planning.reset();
     if (ending) {
       return;
     }
@@ -358,7 +376,10 @@ void Engine::State::lead() {
     for (const auto& bytes : control.collect(encoded(own))) {
       results.push_back(decoded_result(bytes));
     }
-    conclude(planner->commit(deliver(message.plan, results)));
+    report->step(message.plan, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+    const std::vector<Finished> done = planner->commit(deliver(message.plan, results));
+    conclude(done);
+    report->committed(done, *planner);
   }
 }
 
@@ -425,6 +446,9 @@ void Engine::run() {
     state_->follow();
   }
   log_traffic(state_->ranks);
+  if (const auto& file = state_->settings.experts.load_out; !file.empty()) {
+    write_expert_load(file, state_->model->expert_counts(), state_->ranks);
+  }
 }
 
 }  // namespace zoetrope

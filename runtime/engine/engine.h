@@ -11,6 +11,8 @@
 
 #include "parallel/ranks.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/engine/expert_files.h"
+#include "runtime/engine/step_report.h"
 #include "runtime/model/model.h"
 #include "runtime/prompt/prompt.h"
 #include "scheduler/planner.h"
@@ -32,6 +34,8 @@ struct EngineSettings {
   RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
+  ExpertSettings experts;
+  ReportSettings report;
 };
 
 // What a request gives back while it runs, in order, on the engine thread.

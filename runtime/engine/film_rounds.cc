@@ -10,6 +10,7 @@
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
+#include "monitoring/trace.h"
 #include "runtime/media/patches.h"
 
 namespace zoetrope {
@@ -32,7 +33,7 @@ std::int64_t tokens_in(const std::vector<Range>& runs) {
 }  // namespace
 
 FilmRounds::FilmRounds(Model& model, Ranks& ranks, const Compute& compute)
-    : model_(model), ranks_(ranks), decoders_(compute.pool->threads()) {}
+    : model_(model), ranks_(ranks), trace_(compute.trace), decoders_(compute.pool->threads()) {}
 
 void FilmRounds::begin(RequestId id, const Prompt& prompt, const Span& span) {
   Film film;
@@ -78,6 +79,7 @@ void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
 }
 
 void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResult& result) {
+  const Traced traced(trace_, TracePhase::kDecodeFilm);
   try {
     normalise_patches(decoders_.take(unit.id, unit.unit), patches);
   } catch (const Error& error) {
@@ -116,6 +118,7 @@ void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, std::vector<st
            {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
            result);
     }
+    const Traced traced(trace_, TracePhase::kEncode);
     std::vector<float> features(static_cast<std::size_t>(count * each / 4 * columns));
     model_.encode({{patches_.data(), count * each, kPatchValues}, static_cast<int>(count), grid.h, grid.w},
                   {features.data(), count * each / 4, columns});
@@ -161,6 +164,7 @@ std::vector<float> FilmRounds::gathered(const std::vector<float>& unit, const st
 
 // Features travel to the ranks that compute their tokens, in fp32: they become rows of the residual stream.
 void FilmRounds::exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows) {
+  const Traced traced(trace_, TracePhase::kExchangeFeatures);
   const auto own = ranks_.place.rank;
   const auto size = static_cast<std::size_t>(ranks_.world->size());
   const std::int64_t columns = columns_for(own).count();

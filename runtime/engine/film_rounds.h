@@ -57,6 +57,7 @@ class FilmRounds {
 
   Model& model_;
   Ranks& ranks_;
+  TraceRecorder* trace_;
   DecodeAhead decoders_;
   std::map<RequestId, Film> films_;
   std::vector<float> patches_;

@@ -46,6 +46,8 @@ std::vector<std::byte> encoded(const StepResult& result) {
   w.put(result.film_decode_seconds);
   w.put(result.film_wait_seconds);
   w.put(result.film_cpu_seconds);
+  w.put(result.counters);
+  w.put_list(result.trace);
   return w.take();
 }
 
@@ -70,6 +72,8 @@ StepResult decoded_result(std::span<const std::byte> bytes) {
   result.film_decode_seconds = r.get<double>();
   result.film_wait_seconds = r.get<double>();
   result.film_cpu_seconds = r.get<double>();
+  result.counters = r.get<RankCounters>();
+  result.trace = r.get_list<TraceSpan>();
   r.end();
   return result;
 }

@@ -1,11 +1,14 @@
 // What the control channel carries for one step: the plan, and the prompts of the sequences that start with it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <vector>
 
 #include "kernels/sample.h"
+#include "monitoring/trace.h"
+#include "parallel/ranks.h"
 #include "runtime/prompt/prompt.h"
 #include "scheduler/step_plan.h"
 
@@ -34,6 +37,12 @@ struct FailedSequence {
   RequestId id{};
   std::string why;
 };
+// What a rank has counted since it started.
+struct RankCounters {
+  std::array<Traffic, kAxes> axes{};  // sent, in the order of books_of()
+  std::uint64_t expert_rows = 0;      // pairs of a token and an expert that it computed
+  bool operator==(const RankCounters&) const = default;
+};
 struct StepResult {
   std::vector<DrawnRow> drawn;
   std::vector<FailedSequence> failed;
@@ -41,6 +50,8 @@ struct StepResult {
   // hidden but for the time in which encoding waited for it.
   double encode_seconds = 0, film_decode_seconds = 0, film_wait_seconds = 0;
   double film_cpu_seconds = 0;  // of all decoders
+  RankCounters counters;
+  std::vector<TraceSpan> trace;  // of the time since the last result; empty when nothing is recorded
 };
 
 std::vector<std::byte> encoded(const StepResult& result);

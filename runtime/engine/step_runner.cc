@@ -6,6 +6,7 @@
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
+#include "monitoring/trace.h"
 
 namespace zoetrope {
 namespace {
@@ -26,6 +27,19 @@ StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::
 
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
+  {
+    const Traced step(compute_.trace, TracePhase::kStep, static_cast<std::int32_t>(message.plan.step));
+    execute(message, result);
+  }
+  std::ranges::transform(books_of(ranks_), result.counters.axes.begin(), [](const NamedBook& axis) { return axis.book->total(); });
+  result.counters.expert_rows = model_.expert_counts().answered;
+  if (compute_.trace != nullptr) {
+    result.trace = compute_.trace->take();
+  }
+  return result;
+}
+
+void StepRunner::execute(const StepMessage& message, StepResult& result) {
   begin(message);
   rounds_.encode(message.plan, result);
   std::span<const Chunk> wave = first_wave(message.plan.chunks);
@@ -34,8 +48,7 @@ StepResult StepRunner::run(const StepMessage& message) {
     const std::span<const Chunk> next = first_wave(rest);
     run_wave(wave, next, result);
     wave = next;
-  }
-  return result;  // without chunks nobody has rows: every rank knows it from the plan
+  }  // without chunks nobody has rows: every rank knows it from the plan
 }
 
 void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result) {
@@ -148,6 +161,7 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
 }
 
 void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
+  const Traced traced(compute_.trace, TracePhase::kDraw);
   const auto vocabulary = static_cast<std::size_t>(model_.config().text.vocabulary);
   std::size_t row = 0;
   for (const Chunk& chunk : own) {

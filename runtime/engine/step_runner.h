@@ -27,6 +27,7 @@ class StepRunner {
   std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
  private:
+  void execute(const StepMessage& message, StepResult& result);
   struct Sequence {
     Prompt prompt;
     SamplingSettings sampling;

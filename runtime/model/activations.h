@@ -52,7 +52,8 @@ struct TextActivations {
   GrowingRows<float> logits;          // router [t, E]
   GrowingRows<std::int32_t> experts;  // [t, k]
   GrowingRows<float> weights;         // [t, k] of the chosen experts
-  GrowingRows<float> outputs;         // [rows of own experts, H]
+  GrowingRows<std::int32_t> shards;   // [t, k * shards] of the chosen experts, where experts are cut
+  GrowingRows<std::int32_t> slots;    // [t, k] where their sums lie
   GrowingRows<float> combined;        // [t, H]
   GrowingRows<float> last;            // [logit rows, H]
   GrowingRows<float> head;            // [logit rows, own vocabulary], then the other ranks' parts

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "kernels/elementwise.h"
@@ -11,6 +12,7 @@
 #include "kernels/norm.h"
 #include "kernels/rotary.h"
 #include "monitoring/check.h"
+#include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "parallel/ring_rates.h"
 #include "runtime/model/tp_gather.h"
@@ -45,7 +47,7 @@ Range entries_in(const std::vector<std::int64_t>& rows, Range own) {
 }  // namespace
 
 Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const Stage& stage,
-                 const TextShard& shard, Ranks& ranks, const ExpertTable& experts, const Model::Options& options)
+                 const TextShard& shard, Ranks& ranks, const ExpertPlacement& experts, const Model::Options& options)
     : config_(config),
       deepstack_(deepstack),
       weights_(weights),
@@ -74,6 +76,7 @@ KvLayout Decoder::kv_layout() const {
 }
 
 void Decoder::forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) {
+  const Traced traced(compute_.trace, TracePhase::kForward);
   check_inputs(inputs, logits);
   Step step = begin(inputs, cache);
   if (stage_.embeds) {
@@ -84,6 +87,7 @@ void Decoder::forward(const StepInputs& inputs, KvCache& cache, Rows<float> logi
   if (stage_.has_head) {
     run_head(step, logits);
   }
+  const Traced leaving(compute_.trace, TracePhase::kHandOver);
   hand_over_.end(inputs.last_wave);
 }
 
@@ -116,10 +120,13 @@ Decoder::Step Decoder::begin(const StepInputs& inputs, KvCache& cache) {
   const RowStep rows = RowStep::of(static_cast<std::int64_t>(inputs.tokens.size()), *ranks_.tp);
   const Rows<float> cos = activations_.cos.shaped(rows.rows, config_.head_dim / 2);
   const Rows<float> sin = activations_.sin.shaped(rows.rows, config_.head_dim / 2);
+  std::optional<Traced> arriving(std::in_place, compute_.trace, TracePhase::kHandOver);
+  const Rows<float> h = hand_over_.begin(rows.own.count(), RowStep::of(inputs.next_rows, *ranks_.tp).own.count());
+  arriving.reset();
   Step step{.inputs = inputs,
             .cache = cache,
             .rows = rows,
-            .h = hand_over_.begin(rows.own.count(), RowStep::of(inputs.next_rows, *ranks_.tp).own.count()),
+            .h = h,
             .normed = activations_.normed.shaped(rows.rows, config_.hidden),
             .cos = cos,
             .sin = sin,
@@ -176,6 +183,7 @@ void Decoder::run_layers(Step& step) {
 }
 
 void Decoder::attention_block(const TextLayerWeights& weights, int local, Step& step) {
+  const Traced traced(compute_.trace, TracePhase::kAttention, static_cast<int>(stage_.layers.first) + local);
   const int d = config_.head_dim;
   rms_norm(compute_, step.h, weights.input_norm, rms_eps_, own_normed(step));
   all_gather_rows(*ranks_.tp, step.normed, compute_.rounds(), "input of attention");
@@ -229,16 +237,19 @@ void Decoder::attend(Step& step, const RingPages& pages, Rows<const float> q, Ro
   }
   attention(compute_, kv_layout(), pages.own, jobs);
   if (!ring_jobs.empty()) {
+    const Traced traced(compute_.trace, TracePhase::kRing);
     ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs, !std::exchange(step.ring_opened, true));
   }
 }
 
 void Decoder::feed_forward(const TextLayerWeights& weights, int layer, Step& step) {
-  rms_norm(compute_, step.h, weights.post_norm, rms_eps_, own_normed(step));
-  if (const auto* dense = std::get_if<DenseWeights>(&weights.feed_forward)) {
+  const auto* dense = std::get_if<DenseWeights>(&weights.feed_forward);
+  rms_norm(compute_, step.h, weights.post_norm, rms_eps_, dense != nullptr ? own_normed(step) : moe_->input(step.rows));
+  if (dense != nullptr) {
+    const Traced traced(compute_.trace, TracePhase::kFeedForward, layer);
     dense_feed_forward(compute_, *ranks_.tp, *dense, step.rows, activations_, step.normed, step.h);
   } else {
-    moe_->run(layer, std::get<MoeWeights>(weights.feed_forward), step.rows, activations_, own_normed(step), step.h);
+    moe_->run(layer, std::get<MoeWeights>(weights.feed_forward), step.rows, activations_, step.h);
   }
 }
 
@@ -254,6 +265,7 @@ void Decoder::add_deepstack(int layer, Step& step) {
 }
 
 void Decoder::run_head(Step& step, Rows<float> logits) {
+  const Traced traced(compute_.trace, TracePhase::kHead);
   const Rows<float> normed = own_normed(step);
   rms_norm(compute_, step.h, weights_.norm, rms_eps_, normed);
   observe(step, "hidden.norm", normed);

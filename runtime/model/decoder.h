@@ -26,12 +26,16 @@ class Decoder {
  public:
   // All but `options` outlive the decoder. `deepstack`: layers behind which visual features join. Collective.
   Decoder(const TextConfig& config, int deepstack, const TextWeights& weights, const Stage& stage,
-          const TextShard& shard, Ranks& ranks, const ExpertTable& experts, const Model::Options& options);
+          const TextShard& shard, Ranks& ranks, const ExpertPlacement& experts, const Model::Options& options);
 
   KvLayout kv_layout() const;
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits);
   double pipe_wait_seconds() const { return hand_over_.waited_seconds(); }
   std::int64_t routing_ties() const { return moe_ ? moe_->routing_ties() : 0; }
+  const ExpertCounts& expert_counts() const {
+    static const ExpertCounts none;
+    return moe_ ? moe_->counts() : none;
+  }
 
  private:
   // What all layers of one step share.

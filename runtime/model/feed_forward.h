@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/compute.h"
 #include "parallel/expert_exchange.h"
@@ -19,25 +20,34 @@ namespace zoetrope {
 void dense_feed_forward(const Compute& compute, Communicator& tp, const DenseWeights& weights, const RowStep& step,
                         TextActivations& activations, Rows<float> normed, Rows<float> h);
 
-// Experts are dealt over all ranks of the stage; every rank joins every exchange, with rows or without.
+// Experts are placed over all ranks of the stage; every rank joins every exchange, with rows or without.
 class MoeFeedForward {
  public:
-  MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertTable& table, Observer observer);
+  MoeFeedForward(const TextConfig& config, Compute compute, Ranks& ranks, const ExpertPlacement& placement,
+                 Observer observer);
 
-  // `normed` [t, H] own rows; adds to `h` [t, H]. Collective over the stage.
-  void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations,
-           Rows<const float> normed, Rows<float> h);
+  // Where the normalised own rows [t, H] are to be written before run(): those of experts that live here stay there.
+  Rows<float> input(const RowStep& step) { return exchange_.own_rows(step.own.count()); }
+
+  // Adds the experts' answer to input() to `h` [t, H]. Collective over the stage.
+  void run(int layer, const MoeWeights& weights, const RowStep& step, TextActivations& activations, Rows<float> h);
 
   std::int64_t routing_ties() const { return routing_ties_; }  // rows so far whose cut went through equal probabilities
+  const ExpertCounts& counts() const { return counts_; }
 
  private:
+  Rows<const std::int32_t> shards_of(Rows<const std::int32_t> experts, TextActivations& activations) const;
+  ExpertExchange::Home met(ExpertExchange::Home home, TextActivations& activations) const;
+
   const TextConfig& config_;
   Compute compute_;
   Compute exact_;  // the router's: fp32 whatever the mode
   Ranks& ranks_;
   Observer observer_;
+  int shards_;  // ranks that an expert is cut over
   ExpertExchange exchange_;
   std::int64_t routing_ties_ = 0;
+  ExpertCounts counts_;
 };
 
 }  // namespace zoetrope

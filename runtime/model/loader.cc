@@ -71,8 +71,8 @@ void require_one_type(std::initializer_list<const StoredMatrix*> matrices, int l
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const Stage& stage, const TextShard& shard, const std::vector<int>& experts,
-         Home text_home, WeightPacker& packer)
+  Loader(const Checkpoint& checkpoint, const Stage& stage, const TextShard& shard,
+         const std::vector<std::vector<int>>& experts, Home text_home, WeightPacker& packer)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         stage_(stage),
@@ -170,14 +170,19 @@ class Loader {
     const std::int64_t intermediate = config_.text.expert_intermediate;
     packer_.plain(weights.router, Home::kHost, linear_matrix(checkpoint_, names::router(layer)), config_.text.experts,
                   hidden, 1);
-    weights.experts.resize(experts_.size());
-    for (std::size_t local = 0; local < experts_.size(); ++local) {
+    const std::vector<int>& own = experts_.at(static_cast<std::size_t>(layer));
+    weights.experts.resize(own.size());
+    const std::int64_t width = intermediate / shard_.expert_shards;  // what a rank holds of an expert
+    for (std::size_t local = 0; local < own.size(); ++local) {
       ExpertWeights& expert = weights.experts[local];
+      const int index = own[local] / shard_.expert_shards;
+      const std::int64_t first = own[local] % shard_.expert_shards * width;
       packer_.gated_joined(expert.gate_up, Home::kRank,
-                           expert_matrix(checkpoint_, names::experts_gate_up(layer), experts_[local]), intermediate,
+                           part_of(expert_matrix(checkpoint_, names::experts_gate_up(layer), index), first, 0), width,
                            hidden, intermediate);
-      packer_.plain(expert.down, Home::kRank, expert_matrix(checkpoint_, names::experts_down(layer), experts_[local]),
-                    hidden, intermediate, shard_.expert_slices);
+      packer_.plain(expert.down, Home::kRank,
+                    part_of(expert_matrix(checkpoint_, names::experts_down(layer), index), 0, first), hidden, width,
+                    shard_.expert_slices / shard_.expert_shards);
     }
   }
 
@@ -215,7 +220,7 @@ class Loader {
   const ModelConfig& config_;
   const Stage& stage_;
   const TextShard& shard_;
-  const std::vector<int>& experts_;
+  const std::vector<std::vector<int>>& experts_;
   Home text_home_;
   WeightPacker& packer_;
 };
@@ -230,7 +235,7 @@ std::size_t LoadedWeights::resident_bytes(const Ranks& ranks) const {
 }
 
 std::unique_ptr<LoadedWeights> load_weights(const Checkpoint& checkpoint, Ranks& ranks, const Compute& compute,
-                                            const TextShard& shard, const std::vector<int>& experts,
+                                            const TextShard& shard, const std::vector<std::vector<int>>& experts,
                                             const std::function<void(double)>& progress) {
   auto weights = std::make_unique<LoadedWeights>();
   WeightPacker text, vision;

@@ -13,6 +13,7 @@
 #include "kernels/attention.h"
 #include "kernels/compute.h"
 #include "kernels/rotary.h"
+#include "parallel/expert_placement.h"
 #include "parallel/ranks.h"
 #include "parallel/ring_attention.h"
 #include "parallel/ring_memory.h"
@@ -91,6 +92,17 @@ struct StepInputs {
   bool last_wave = true;
 };
 
+// What a rank has counted of its experts since it was loaded.
+struct ExpertCounts {
+  int experts = 0;
+  std::vector<std::uint64_t> chosen;  // [layers, experts]: own rows that chose the expert
+  std::uint64_t answered = 0;         // pairs of a row and an expert that this rank computed
+
+  std::span<std::uint64_t> of(int layer) {
+    return std::span(chosen).subspan(static_cast<std::size_t>(layer * experts), static_cast<std::size_t>(experts));
+  }
+};
+
 class Model {
  public:
   struct Options {
@@ -100,6 +112,7 @@ class Model {
     RingPass ring_pass = RingPass::kLeastTime;      // of sequences that span members
     // T of a wave at most: stages of one host hand so many rows over in memory that both see; 0: as messages.
     std::int64_t shared_rows_max = 0;
+    ExpertPlacement experts = {};                   // over the ranks of a stage; no tables: dealt contiguously
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.
@@ -123,6 +136,7 @@ class Model {
   virtual double pipe_wait_seconds() const = 0;    // so far, for the rows of the stage before or for room in the next one
   virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host
   virtual std::int64_t routing_ties() const = 0;   // own rows so far whose choice of experts was decided by a tie
+  virtual const ExpertCounts& expert_counts() const = 0;  // of no experts when the model is dense
 };
 
 }  // namespace zoetrope

@@ -9,15 +9,21 @@ namespace zoetrope {
 std::unique_ptr<Model> Qwen3Vl::load(const Checkpoint& checkpoint, Ranks& ranks, Options options) {
   const ModelConfig& config = checkpoint.config();
   check_pp(config, ranks.layout.pp);
-  const TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
-  const ExpertTable experts =
-      config.text.moe() ? ExpertTable::contiguous(config.text.experts, ranks.layout.stage_ranks()) : ExpertTable{};
-  auto weights =
-      load_weights(checkpoint, ranks, options.compute, shard, experts.experts_of(ranks.stage->rank()), options.progress);
+  TextShard shard = text_shard(config, ranks.place.tp_index, ranks.layout.tp);
+  ExpertPlacement experts = options.experts;
+  if (config.text.moe() && experts.tables.empty()) {
+    experts.tables = {ExpertTable::contiguous(config.text.experts, ranks.layout.stage_ranks())};
+  }
+  shard.expert_shards = experts.shards;
+  std::vector<std::vector<int>> own_experts;  // of each layer
+  if (config.text.moe()) {
+    own_experts = experts.experts_of(ranks.stage->rank(), config.text.layers);
+  }
+  auto weights = load_weights(checkpoint, ranks, options.compute, shard, own_experts, options.progress);
   return std::unique_ptr<Model>(new Qwen3Vl(config, ranks, shard, experts, std::move(weights), options));
 }
 
-Qwen3Vl::Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard, const ExpertTable& experts,
+Qwen3Vl::Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard, const ExpertPlacement& experts,
                  std::unique_ptr<LoadedWeights> weights, const Options& options)
     : config_(config),
       stage_(stage_of(config, ranks.layout.pp, ranks.place.stage)),

@@ -26,9 +26,10 @@ class Qwen3Vl final : public Model {
   double pipe_wait_seconds() const override { return decoder_.pipe_wait_seconds(); }
   std::size_t resident_bytes() const override { return resident_bytes_; }
   std::int64_t routing_ties() const override { return decoder_.routing_ties(); }
+  const ExpertCounts& expert_counts() const override { return decoder_.expert_counts(); }
 
  private:
-  Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard, const ExpertTable& experts,
+  Qwen3Vl(const ModelConfig& config, Ranks& ranks, const TextShard& shard, const ExpertPlacement& experts,
           std::unique_ptr<LoadedWeights> weights, const Options& options);
 
   ModelConfig config_;

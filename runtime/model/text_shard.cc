@@ -27,6 +27,7 @@ TextShard text_shard(const ModelConfig& config, int tp_index, int tp) {
           .intermediate = shards.dense_columns,
           .down_slices = static_cast<int>(shards.own_dense_slices.count()),
           .expert_slices = text.moe() ? expert_down(config).slices : 1,
+          .expert_shards = 1,
           .vocabulary = shards.vocabulary};
 }
 

@@ -14,7 +14,8 @@ struct TextShard {
   int output_slices = 1;  // canonical slices of the attention output's inputs held here
   Range intermediate;     // columns of the dense feed-forward; empty for MoE
   int down_slices = 1;    // canonical slices of them
-  int expert_slices = 1;  // of every expert's down projection, all of them here
+  int expert_slices = 1;  // of every expert's down projection
+  int expert_shards = 1;  // ranks that an expert is cut over: each holds expert_slices / expert_shards slices
   Range vocabulary;       // rows of the head
 };
 

@@ -61,8 +61,8 @@ NO_TWIN = {
     "kernels/benchmark_attention.cc": "tests/kernels/benchmark_test.cc",
     # Commands: run as a user runs them.
     **{f"runtime/cli/{command}.cc": "tests/system/system_test.py"
-       for command in ("ask", "batch_command", "bench_fabric", "bench_kernels", "bench_model", "bench_pipeline", "bench_ring", "bench_streams", "cli",
-                       "inspect_command", "launch", "version_command")},
+       for command in ("ask", "batch_command", "bench_exchange", "bench_fabric", "bench_kernels", "bench_model", "bench_pipeline", "bench_ring", "bench_streams",
+                       "cli", "inspect_command", "launch", "version_command")},
     "runtime/main.cc": "tests/system/system_test.py",
     # Parts of one class, tested through it.
     "runtime/engine/answer_builder.cc": "tests/runtime/engine/engine_test.cc",

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -57,6 +59,26 @@ TEST(RanksTest, PlacesAndGroupsFollowTheLayout) {
     EXPECT_EQ(ranks.last_stage(), place.rank >= 6);
   });
   EXPECT_EQ(ran, 12);
+}
+
+TEST(RanksTest, BooksAreThoseOfTheCommunicatorsTheyAreNamedAfter) {
+  run_ranks({.ring = 2, .tp = 2, .pp = 2}, [](Ranks& ranks) {
+    const std::array<Communicator*, kAxes> axes{ranks.world.get(), ranks.stage.get(), ranks.tp.get(), ranks.ring.get(),
+                                                ranks.pipe.get()};
+    for (std::size_t axis = 0; axis < kAxes; ++axis) {
+      for (std::size_t i = 0; i <= axis; ++i) {
+        barrier(*axes[axis], kAxisNames[axis]);
+      }
+    }
+    const auto books = books_of(ranks);
+    for (std::size_t axis = 0; axis < kAxes; ++axis) {
+      EXPECT_EQ(books[axis].axis, kAxisNames[axis]);
+      EXPECT_EQ(books[axis].book->total(), axes[axis]->traffic());
+      const TrafficEntry& last = books[axis].book->entries().back();
+      EXPECT_EQ(last.what, kAxisNames[axis]);
+      EXPECT_EQ(last.sent.messages, (axis + 1) * static_cast<std::size_t>(std::bit_width(static_cast<unsigned>(axes[axis]->size()) - 1)));
+    }
+  });
 }
 
 // The error of one rank wakes the others at once, and it is the one that comes out.

@@ -152,6 +152,11 @@ def mistakes():
             (1, ["ask", "--video", SAMPLES / "film-20s.mp4", "--context", "100", "?"], "100"),
             (1, ["ask", "--max-tokens", "1000000000", "?"], "1000000000"),
             (1, ["ask", "--tp", "2", "?"], "1 were launched"),
+            (2, ["ask", "--expert-placement", "auto", "?"], "--expert-load"),
+            (1, ["ask", "--expert-placement", folder / "gone.json", "?"], "gone.json"),
+            (1, ["ask", "--expert-placement", folder / "same.jsonl", "?"], "custom_id"),
+            (1, ["ask", "--metrics-file", folder / "no" / "m", "?"], "no/m"),
+            (1, ["ask", "--trace", folder / "no" / "t", "?"], "no/t"),
             (1, ["batch", "--input", folder / "gone.jsonl", "--output", folder / "o"], "gone.jsonl"),
             (1, ["batch", "--input", SAMPLES / "questions.jsonl", "--output", folder / "no" / "o"], "no/o"),
             (1, ["inspect", folder / "empty"], "config.json"),
@@ -180,7 +185,7 @@ def mistakes_of_ranks():
                          (["ask", "--ring", "2", "--tp", "3", "?"], "--ring 2 x --tp 3 = 6 ranks, but 4 were launched"),
                          (["ask", "--pp", "4", "--span", "2", "?"], "--span: found 2 over a ring of 1"),
                          (["ask", "--span", "3", "?"], "--span: found 3 over a ring of 4, expected a power of two"),
-                         (["ask", "--video", "/gone.mp4", "?"], "/gone.mp4")):
+                         (["ask", "--video", "/gone.mp4", "?"], "/gone.mp4"), (["ask", "--expert-placement", "/gone.json", "?"], "/gone.json")):
         began = time.monotonic()
         result = run(*words, ranks=4)
         took = time.monotonic() - began
@@ -188,6 +193,32 @@ def mistakes_of_ranks():
         expect(result.returncode != 0, f"{words}: exit code 0")
         expect(len(lines) == 1 and named in lines[0], f"{words}: {lines}")
         expect(took < 10, f"{words}: took {took:.1f} s")
+
+
+def exchange():
+    """Counted load of a run places the experts of the next; the bytes of an exchange are at most 1.05 times the least."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        words = ("ask", "--json", "--max-tokens", "12", "--image", SAMPLES / "picture-2.png", "Describe the picture.")
+        first = run(*words, "--expert-load-out", folder / "load.json", "--metrics-file", folder / "metrics", "--trace", folder / "trace.json", ranks=2)
+        expect(first.returncode == 0, first.stderr)
+        placed = run(*words, "--expert-placement", "auto", "--expert-load", folder / "load.json", ranks=2)
+        expect(placed.returncode == 0, placed.stderr)
+        a, b = json.loads(first.stdout), json.loads(placed.stdout)
+        expect(a["token_ids"] == b["token_ids"] and a["choices"][0]["logprobs"] == b["choices"][0]["logprobs"], "different tokens")
+        load = json.loads((folder / "load.json").read_text())
+        rows = sum(map(sum, load["layers"]))
+        metrics = (folder / "metrics").read_text()
+        counted = sum(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("zoetrope_expert_rows_total"))
+        expect(rows == counted > 0, f"{rows} rows in the load, {counted} in the metrics")
+        lanes = {event["tid"] for event in json.loads((folder / "trace.json").read_text())["traceEvents"] if event["ph"] == "X"}
+        expect(lanes == {0, 1}, f"lanes of the trace: {lanes}")
+    result = run("bench", "exchange", "--quick", "--json", ranks=2)
+    expect(result.returncode == 0, result.stderr)
+    cases = json.loads(result.stdout)["cases"]
+    expect(len(cases) == 6, f"{len(cases)} cases")
+    for case in cases:
+        expect(case["bytes"] == case["bytes_closed_form"] <= 1.05 * case["bytes_least"] > 0, f"bytes: {case}")
 
 
 globals()[sys.argv[3]]()

@@ -116,6 +116,8 @@ TEST_F(Mpi, ExpertsEqualTheSerialReferenceAndPmpiTheClosedForm) {
   check_expert_exchange(world(), [] { return sent_to; });
 }
 
+TEST_F(Mpi, ExpertsSendNextToNothingBeyondTheLeast) { check_expert_exchange_bytes(world()); }
+
 TEST_F(Mpi, PartsBetweenTwoRanksPairUpInOrder) { check_order_of_parts(world()); }
 
 TEST_F(Mpi, PostedExchanges) { check_posted_exchanges(world()); }

@@ -63,6 +63,15 @@ TEST(Arguments, UnknownFlagsGetTheNearestName) {
   EXPECT_NE(complaint({"ask", "--xylophone", "?"}).find("unknown flag '--xylophone'"), std::string::npos);
 }
 
+TEST(Arguments, ABalancedPlacementNeedsALoad) {
+  EXPECT_NE(complaint({"ask", "?", "--expert-placement", "auto"}).find("--expert-load"), std::string::npos);
+  EXPECT_NE(complaint({"ask", "?", "--expert-load", "x"}).find("--expert-placement"), std::string::npos);
+  EXPECT_NE(complaint({"ask", "?", "--expert-load", "x", "--expert-placement", "y.json"}), "");
+  const Arguments a = parse({"ask", "?", "--expert-load", "x", "--expert-placement", "auto", "--expert-extra", "3"});
+  EXPECT_EQ(a.run.expert_placement, "auto");
+  EXPECT_EQ(a.run.expert_extra, 3);
+}
+
 TEST(Arguments, WrongValuesAreUsageErrors) {
   EXPECT_NE(complaint({"ask", "?", "--precision", "int3"}), "");
   EXPECT_NE(complaint({"ask", "?", "--threads", "0"}), "");

@@ -148,6 +148,111 @@ TEST(Engine, LeavesTheCallersArithmeticAsItWas) {
   }).join();
 }
 
+fs::path scratch(const std::string& name) {
+  return fs::temp_directory_path() / ("zoetrope-engine-" + name + "." + std::to_string(::getpid()));
+}
+
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Experts by a file with replicas, by counted load, and in order: the same bits. The load that a run counts is that of
+// every other layout.
+TEST(Engine, OneAnswerInEveryPlacementOfExperts) {
+  const fs::path file = scratch("placement"), load = scratch("load"), again = scratch("again");
+  std::ofstream(file) << R"({"all_layers": {"0": [0, 1], "1": 3, "2": 3, "3": [1, 2, 3], "4": 3, "5": 2, "6": 3, "7": [0, 3]}})";
+  EngineSettings how = settings();
+  how.experts.load_out = load;
+  const Answers alone = over({}, how, film_questions());
+  how.experts = {.placement = file, .load = {}, .groups = 0, .extra = 1, .load_out = again};
+  for (const Layout layout : {Layout{4, 1}, Layout{2, 2}, Layout{2, 2, 2}}) {  // four ranks a stage
+    expect_equal(alone, over(layout, how, film_questions()), described(layout) + " placed by a file");
+    EXPECT_EQ(text_of(load), text_of(again));
+  }
+  for (const int extra : {0, 2}) {
+    how.experts = {.placement = "auto", .load = load, .groups = 0, .extra = extra, .load_out = {}};
+    expect_equal(alone, over({3, 1}, how, film_questions()), "balanced");
+  }
+  how.experts.placement = file;  // names rank 3
+  EXPECT_THROW(over({2, 1}, how, {}), Error);
+  for (const fs::path& made : {file, load, again}) {
+    fs::remove(made);
+  }
+}
+
+// Experts cut over two ranks: their partials meet at home as slices do.
+TEST(Engine, OneAnswerWithExpertsCutInTwo) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    for (const Layout layout : {Layout{2, 1}, Layout{4, 1}, Layout{2, 2}, Layout{3, 2}, Layout{2, 1, 2}, Layout{1, 2, 3}}) {
+      EngineSettings how = settings(257, 1, precision);
+      how.experts.groups = layout.stage_ranks() / 2;
+      expect_equal(alone, over(layout, how, film_questions()), described(layout) + " cut in two");
+    }
+  }
+  EngineSettings wrong = settings();
+  wrong.experts.groups = 2;
+  EXPECT_THROW(over({3, 1}, wrong, {}), Error);
+}
+
+double metric(const std::string& text, const std::string& series) {
+  const auto at = text.find("\n" + series + " ");
+  EXPECT_NE(at, std::string::npos) << series << " in\n" << text;
+  return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
+}
+
+TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
+  EngineSettings how = settings(256);
+  how.report = {scratch("metrics"), scratch("trace")};
+  const Answers plain = over({2, 2}, settings(256), film_questions());
+  expect_equal(plain, over({2, 2}, how, film_questions()), "observed");
+  const std::string metrics = text_of(how.report.metrics_file);
+  double drawn = 0;
+  for (const auto& [name, told] : plain) {
+    drawn += static_cast<double>(told.tokens.size()) - 1;  // the last token drawn is not computed
+  }
+  EXPECT_EQ(metric(metrics, "zoetrope_decode_tokens_total"), drawn);
+  EXPECT_GT(metric(metrics, "zoetrope_prefill_tokens_total"), 500);
+  EXPECT_EQ(metric(metrics, "zoetrope_requests_total{outcome=\"stop\"}") + metric(metrics, "zoetrope_requests_total{outcome=\"length\"}"), 5);
+  const double tokens = drawn + metric(metrics, "zoetrope_prefill_tokens_total");
+  double rows = 0;
+  for (const char* rank : {"0", "1", "2", "3"}) {
+    rows += metric(metrics, std::string("zoetrope_expert_rows_total{rank=\"") + rank + "\"}");
+  }
+  EXPECT_EQ(rows, tokens * 2 * 6);  // top 2, 6 layers
+  EXPECT_GE(metric(metrics, "zoetrope_expert_load_max_over_mean_ratio"), 1);
+  EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"tp\"}"), 1e6);
+  EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"stage\"}"), 1e6);
+  EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"world\"}"), 1e4);
+  EXPECT_EQ(metric(metrics, "zoetrope_collective_bytes_total{axis=\"pipe\"}"), 0);
+
+  const std::string text = text_of(how.report.trace_file);
+  const json::Value trace = json::parse(text, {"trace", Radius::kRequest});
+  std::map<std::string, std::set<std::int64_t>> lanes;  // of each phase
+  std::map<std::pair<std::int64_t, std::string>, double> spent;
+  for (const json::Value& event : trace.at("traceEvents").as_array()) {
+    if (event.at("ph").as_string() == "X") {
+      const std::string name(event.at("name").as_string());
+      lanes[name].insert(event.at("tid").as_int64());
+      spent[{event.at("tid").as_int64(), name}] += event.at("dur").to_number<double>();
+      EXPECT_GE(event.at("ts").to_number<double>(), 0);
+    }
+  }
+  for (const char* phase : {"step", "forward", "attention", "dispatch", "experts", "combine", "head", "encode"}) {
+    EXPECT_EQ(lanes[phase], (std::set<std::int64_t>{0, 1, 2, 3})) << phase;
+  }
+  EXPECT_EQ(lanes["plan"], (std::set<std::int64_t>{0}));
+  EXPECT_EQ(lanes["draw"], (std::set<std::int64_t>{0, 2}));
+  for (const std::int64_t rank : {0, 1, 2, 3}) {
+    const auto of = [&](const char* name) { return spent[{rank, name}]; };
+    EXPECT_LE(of("dispatch") + of("experts") + of("combine") + of("attention") + of("head"), of("forward"));
+    EXPECT_LE(of("forward") + of("encode"), of("step"));
+  }
+  fs::remove(how.report.metrics_file);
+  fs::remove(how.report.trace_file);
+}
+
 // Every sequence spread over members, whichever way the queries and pages meet.
 TEST(Engine, OneAnswerInEverySpan) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
@@ -385,8 +490,6 @@ TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
       EXPECT_FALSE(answers.at("talk").text.empty());
     }
   }
-}
-
   const Answers answers = over({2, 1}, settings(), questions);
   EXPECT_NE(answers.at("damaged").error.find("damaged.mp4"), std::string::npos) << answers.at("damaged").error;
   EXPECT_NE(answers.at("second").error.find("damaged.mp4"), std::string::npos) << "what was computed on zeros is used for nobody else: " << answers.at("second").error;

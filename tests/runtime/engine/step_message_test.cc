@@ -53,11 +53,18 @@ TEST(StepResult, SurvivesTheWire) {
   result.film_decode_seconds = 2.5;
   result.film_wait_seconds = 0.25;
   result.film_cpu_seconds = 4.75;
+  result.counters.axes[2] = {.messages = 3, .bytes = 1000};
+  result.counters.expert_rows = 77;
+  result.trace = {{TracePhase::kCombine, 5, 10, 20}};
   const StepResult back = decoded_result(encoded(result));
   ASSERT_EQ(back.drawn.size(), 1U);
   EXPECT_EQ(back.drawn[0].sampled.top.at(1).token, 7);
   EXPECT_EQ(back.failed.at(0).why, "frame 7 is damaged");
   EXPECT_EQ(back.film_wait_seconds, 0.25);
+  EXPECT_EQ(back.counters, result.counters);
+  ASSERT_EQ(back.trace.size(), 1U);
+  EXPECT_EQ(back.trace[0].phase, TracePhase::kCombine);
+  EXPECT_EQ(back.trace[0].end_ns, 20);
   EXPECT_EQ(encoded(back), encoded(result));
   const auto bytes = encoded(result);
   for (std::size_t length = 0; length < bytes.size(); ++length) {

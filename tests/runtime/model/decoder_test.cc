@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "runtime/model/text_shard.h"
 #include "tests/golden/case_check.h"
 #include "tests/runtime/model/tiny_models.h"
 
@@ -42,13 +43,16 @@ using Logits = std::vector<std::vector<float>>;
 
 // Sequence i lives on member i mod ring; what a member has is stepped together, prompts whole.
 Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precision, int threads,
-                  bool shared_memory = true) {
+                  bool shared_memory = true, const ExpertPlacement& experts = {}) {
   Logits logits(std::size(kLengths));
   run_ranks(layout, [&](Ranks& ranks) {
     ThreadPool pool(threads);
+    Model::Options options;
+    options.compute = compute_on(pool, precision);
+    options.experts = experts;
     // Neighbours in a pipeline hand over in memory or, where a wave would not fit, as messages.
-    const std::int64_t shared_rows = shared_memory ? std::accumulate(std::begin(kLengths), std::end(kLengths), std::int64_t{0}) : 0;
-    const auto model = load_tiny(checkpoint, ranks, pool, precision, {}, shared_rows);
+    options.shared_rows_max = shared_memory ? std::accumulate(std::begin(kLengths), std::end(kLengths), std::int64_t{0}) : 0;
+    const auto model = Model::load(checkpoint, ranks, options);
     Stepper stepper(*model, 12);
     std::vector<TestSequence> sequences;
     std::vector<std::size_t> own;
@@ -129,6 +133,24 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, OneAnswer, testing::Values("tiny-dense", "
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
+
+// Experts cut over two ranks, whose partials meet at home.
+TEST(Decoder, ExpertsCutInTwoGiveTheSameBits) {
+  for (const char* name : {"tiny-moe", "tiny-moe-yarn"}) {
+    const Checkpoint checkpoint = open_tiny(name);
+    const ModelConfig& config = checkpoint.config();
+    const int slices = text_shard(config, 0, 1).expert_slices;
+    EXPECT_EQ(slices, 2) << name;
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+      const Logits alone = run_layout(checkpoint, {}, precision, 1);
+      for (const Layout layout : {Layout{.ring = 2, .tp = 1}, Layout{.ring = 2, .tp = 2}, Layout{.ring = 6, .tp = 1},
+                                  Layout{.ring = 2, .tp = 1, .pp = 2}, Layout{.ring = 1, .tp = 2, .pp = 3}}) {
+        const auto halves = grouped_experts_placement(config.text.experts, layout.stage_ranks(), layout.stage_ranks() / 2, slices);
+        expect_same_bits(run_layout(checkpoint, layout, precision, 1, true, halves), alone, described(layout) + " cut in two");
+      }
+    }
+  }
+}
 
 TEST(Decoder, ChunksAndNeighboursOfAPrefillChangeNoBit) {
   const Checkpoint checkpoint = open_tiny("tiny-moe");

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -121,8 +122,24 @@ TEST(DenseFeedForward, EqualsItsFormulaAndKnowsNoLayout) {
   EXPECT_EQ(results[0], results[2]);
 }
 
-TEST(MoeFeedForward, EqualsItsFormulaAndKnowsNoLayout) {
+// Experts in order, in any order, all on one rank, with replicas on some and on all ranks.
+std::vector<ExpertTable> tables_over(int ranks) {
+  std::vector<ExpertTable> tables{ExpertTable::contiguous(kExperts, ranks), {}, {}, {}, {}};
+  std::mt19937 random(static_cast<unsigned>(ranks));
+  for (int e = 0; e < kExperts; ++e) {
+    const int any = static_cast<int>(random() % static_cast<unsigned>(ranks));
+    tables[1].ranks_of.push_back({any});
+    tables[2].ranks_of.push_back({ranks - 1});
+    tables[3].ranks_of.push_back(any == 0 ? std::vector<int>{0} : std::vector<int>{0, any});
+    std::vector<int>& everywhere = tables[4].ranks_of.emplace_back(static_cast<std::size_t>(ranks));
+    std::iota(everywhere.begin(), everywhere.end(), 0);
+  }
+  return tables;
+}
+
+TEST(MoeFeedForward, EqualsItsFormulaAndKnowsNoLayoutAndNoPlacement) {
   TextConfig config;
+  config.layers = 1;
   config.hidden = kHidden;
   config.experts = kExperts;
   config.experts_per_token = kChosen;
@@ -158,9 +175,17 @@ TEST(MoeFeedForward, EqualsItsFormulaAndKnowsNoLayout) {
   }
 
   std::vector<std::vector<float>> results;
+  std::vector<std::pair<Layout, ExpertTable>> cases;
   for (const Layout layout : {Layout{1, 1}, Layout{2, 1}, Layout{3, 2}, Layout{1, 4}}) {
+    for (const ExpertTable& table : tables_over(layout.ranks())) {
+      cases.emplace_back(layout, table);
+    }
+  }
+  for (const auto& [layout_, table_] : cases) {
+    const Layout& layout = layout_;
+    const ExpertTable& table = table_;
     std::vector<float> result(kRows * kHidden);
-    const ExpertTable table = ExpertTable::contiguous(kExperts, layout.ranks());
+    std::atomic<std::uint64_t> chosen{0}, answered{0};
     run_ranks(layout, [&](Ranks& ranks) {
       ThreadPool pool(1);
       const Compute compute = compute_on(pool, Precision::kFp32);
@@ -180,13 +205,17 @@ TEST(MoeFeedForward, EqualsItsFormulaAndKnowsNoLayout) {
       const bool here = ranks.place.member == layout.ring - 1;
       const RowStep step = RowStep::of(here ? kRows : 0, *ranks.tp);
       std::vector<float> own_h(h.begin() + step.own.first * kHidden, h.begin() + step.own.end * kHidden);
-      MoeFeedForward moe(config, compute, ranks, table, {});
+      MoeFeedForward moe(config, compute, ranks, {{table}}, {});
       TextActivations activations;
-      moe.run(0, weights, step, activations, {x.data() + step.own.first * kHidden, step.own.count(), kHidden},
-              {own_h.data(), step.own.count(), kHidden});
+      std::copy_n(x.data() + step.own.first * kHidden, step.own.count() * kHidden, moe.input(step).data);
+      moe.run(0, weights, step, activations, {own_h.data(), step.own.count(), kHidden});
       std::ranges::copy(own_h, result.begin() + step.own.first * kHidden);
       EXPECT_EQ(moe.routing_ties(), 0);
+      chosen += std::accumulate(moe.counts().chosen.begin(), moe.counts().chosen.end(), std::uint64_t{0});
+      answered += moe.counts().answered;
     });
+    EXPECT_EQ(chosen, static_cast<std::uint64_t>(kRows * kChosen));
+    EXPECT_EQ(answered, static_cast<std::uint64_t>(kRows * kChosen));
     for (std::size_t i = 0; i < result.size(); ++i) {
       EXPECT_NEAR(result[i], expected[i], 1e-4) << described(layout);
     }

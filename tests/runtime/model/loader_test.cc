@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "parallel/collectives.h"
-#include "parallel/expert_exchange.h"
+#include "parallel/expert_placement.h"
 #include "runtime/checkpoint/tensor_names.h"
 #include "tests/runtime/model/tiny_models.h"
 
@@ -125,7 +125,8 @@ TEST(Loader, SharedMatricesLieOncePerHost) {
     const auto rank = static_cast<std::size_t>(ranks.place.rank);
     const TextShard shard = text_shard(checkpoint.config(), 0, 1);
     auto& mine = loaded[rank];
-    mine = load_weights(checkpoint, ranks, compute_on(pool, Precision::kBf16), shard, experts[rank], {});
+    mine = load_weights(checkpoint, ranks, compute_on(pool, Precision::kBf16), shard,
+                        std::vector<std::vector<int>>(static_cast<std::size_t>(checkpoint.config().text.layers), experts[rank]), {});
     barrier(*ranks.world, "loaded");
     if (rank == 0) {
       const auto& moe = std::get<MoeWeights>(loaded[0]->text.layers[4].feed_forward);

@@ -1,0 +1,74 @@
+// The one catalogue of metric names. Who knows a value is given a reference to it; labels are small closed sets (axes,
+// ranks, members), never anything that comes with a request.
+#pragma once
+
+#include <array>
+
+#include "monitoring/metrics.h"
+
+namespace zoetrope::catalogue {
+
+// Seconds of one step or one phase: 1 ms to 2 minutes.
+inline constexpr std::array<double, 12> kStepBuckets{0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120};
+
+inline constexpr MetricInfo kSteps{"zoetrope_steps_total", MetricKind::kCounter,
+                                   "Steps that had rows to compute or pictures to encode."};
+inline constexpr MetricInfo kPrefillTokens{"zoetrope_prefill_tokens_total", MetricKind::kCounter,
+                                           "Prompt tokens computed."};
+inline constexpr MetricInfo kDecodeTokens{"zoetrope_decode_tokens_total", MetricKind::kCounter,
+                                          "Drawn tokens computed."};
+inline constexpr MetricInfo kVisualUnits{"zoetrope_visual_units_total", MetricKind::kCounter,
+                                         "Pictures and pairs of frames encoded."};
+inline constexpr MetricInfo kRequests{"zoetrope_requests_total", MetricKind::kCounter,
+                                      "Requests that ended, by how: stop, length, aborted.", "outcome"};
+inline constexpr MetricInfo kWaiting{"zoetrope_sequences_waiting", MetricKind::kGauge,
+                                     "Sequences admitted and not started."};
+inline constexpr MetricInfo kRunning{"zoetrope_sequences_running", MetricKind::kGauge, "Sequences running."};
+inline constexpr MetricInfo kPagesInUse{"zoetrope_kv_pages_in_use", MetricKind::kGauge,
+                                        "KV pages handed out or promised, of each member of the ring.", "member"};
+inline constexpr MetricInfo kPages{"zoetrope_kv_pages", MetricKind::kGauge, "KV pages of each member of the ring.",
+                                   "member"};
+inline constexpr MetricInfo kEncodeSeconds{"zoetrope_encode_seconds",
+                                           MetricKind::kHistogram,
+                                           "Reading and encoding the pictures of a step, at the slowest rank.",
+                                           {},
+                                           kStepBuckets};
+inline constexpr MetricInfo kFilmDecodeSeconds{"zoetrope_film_decode_seconds_total", MetricKind::kCounter,
+                                               "Seconds in which ranks decoded pictures, summed over ranks."};
+inline constexpr MetricInfo kFilmWaitSeconds{"zoetrope_film_wait_seconds_total", MetricKind::kCounter,
+                                             "Of them, seconds in which encoding waited, summed over ranks."};
+inline constexpr MetricInfo kPrefillStepSeconds{
+    "zoetrope_prefill_step_seconds", MetricKind::kHistogram, "Steps that computed prompt tokens.", {}, kStepBuckets};
+inline constexpr MetricInfo kDecodeStepSeconds{
+    "zoetrope_decode_step_seconds", MetricKind::kHistogram, "Steps that computed drawn tokens only.", {}, kStepBuckets};
+inline constexpr MetricInfo kExpertRows{"zoetrope_expert_rows_total", MetricKind::kCounter,
+                                        "Pairs of a token and an expert computed by each rank.", "rank"};
+inline constexpr MetricInfo kExpertImbalance{
+    "zoetrope_expert_load_max_over_mean_ratio", MetricKind::kGauge,
+    "Expert rows of the busiest rank over the mean of its stage, since the start."};
+inline constexpr MetricInfo kCollectiveBytes{"zoetrope_collective_bytes_total", MetricKind::kCounter,
+                                             "Bytes that all ranks sent, by axis.", "axis"};
+inline constexpr MetricInfo kCollectiveMessages{"zoetrope_collective_messages_total", MetricKind::kCounter,
+                                                "Messages that all ranks sent, by axis.", "axis"};
+
+// What a catalogue test walks, and what docs can be checked against.
+inline constexpr std::array<const MetricInfo*, 18> kAll{&kSteps,
+                                                        &kPrefillTokens,
+                                                        &kDecodeTokens,
+                                                        &kVisualUnits,
+                                                        &kRequests,
+                                                        &kWaiting,
+                                                        &kRunning,
+                                                        &kPagesInUse,
+                                                        &kPages,
+                                                        &kEncodeSeconds,
+                                                        &kFilmDecodeSeconds,
+                                                        &kFilmWaitSeconds,
+                                                        &kPrefillStepSeconds,
+                                                        &kDecodeStepSeconds,
+                                                        &kExpertRows,
+                                                        &kExpertImbalance,
+                                                        &kCollectiveBytes,
+                                                        &kCollectiveMessages};
+
+}  // namespace zoetrope::catalogue

@@ -1,0 +1,117 @@
+#include "runtime/engine/step_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "monitoring/catalogue.h"
+#include "monitoring/check.h"
+#include "parallel/expert_placement.h"
+
+namespace zoetrope {
+namespace {
+
+constexpr auto kMetricsPeriod = std::chrono::seconds(10);
+constexpr std::array<const char*, 3> kOutcomes{"stop", "length", "aborted"};
+
+// A stage's ranks answer for its layers alone, of which another stage may have more.
+double imbalance(std::span<const double> rows, const Layout& layout) {
+  const auto each = static_cast<std::size_t>(layout.stage_ranks());
+  double largest = 1;
+  for (std::size_t first = 0; first + each <= rows.size(); first += each) {
+    largest = std::max(largest, max_over_mean(rows.subspan(first, each)));
+  }
+  return largest;
+}
+
+std::string text(std::size_t number) { return fmt::format("{}", number); }
+
+}  // namespace
+
+StepReport::StepReport(const ReportSettings& settings, const Layout& layout, std::int32_t pages_per_member,
+                       const std::vector<std::string>& lanes)
+    : layout_(layout) {
+  for (const MetricInfo* info :
+       {&catalogue::kSteps, &catalogue::kPrefillTokens, &catalogue::kDecodeTokens, &catalogue::kVisualUnits}) {
+    metrics_.counter(*info);
+  }
+  for (const char* outcome : kOutcomes) {
+    metrics_.counter(catalogue::kRequests, outcome);
+  }
+  for (int member = 0; member < layout.ring; ++member) {
+    metrics_.gauge(catalogue::kPages, text(static_cast<std::size_t>(member))).set(pages_per_member);
+    metrics_.gauge(catalogue::kPagesInUse, text(static_cast<std::size_t>(member)));
+  }
+  if (!settings.metrics_file.empty()) {
+    metrics_file_ = std::make_unique<MetricsFile>(metrics_, settings.metrics_file, kMetricsPeriod);
+  }
+  if (!settings.trace_file.empty()) {
+    trace_file_ = std::make_unique<TraceFile>(settings.trace_file, lanes);
+  }
+}
+
+void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& results, double seconds) {
+  for (std::size_t rank = 0; trace_file_ && rank < results.size(); ++rank) {
+    trace_file_->add(static_cast<int>(rank), results[rank].trace);
+  }
+  if (plan.chunks.empty() && plan.encode.empty()) {
+    return;
+  }
+  metrics_.counter(catalogue::kSteps).add(1);
+  metrics_.counter(catalogue::kVisualUnits).add(static_cast<double>(plan.encode.size()));
+  std::int64_t tokens = 0, drawn = 0;
+  for (const Chunk& chunk : plan.chunks) {
+    tokens += chunk.tokens;
+    drawn += static_cast<std::int64_t>(chunk.drawn_tokens.size());
+  }
+  metrics_.counter(catalogue::kPrefillTokens).add(static_cast<double>(tokens - drawn));
+  metrics_.counter(catalogue::kDecodeTokens).add(static_cast<double>(drawn));
+  if (tokens > drawn) {
+    metrics_.histogram(catalogue::kPrefillStepSeconds).observe(seconds);
+  } else if (drawn > 0) {
+    metrics_.histogram(catalogue::kDecodeStepSeconds).observe(seconds);
+  }
+
+  std::array<Traffic, kAxes> sum;
+  std::vector<double> expert_rows;
+  double encode_seconds = 0;
+  for (const StepResult& result : results) {
+    encode_seconds = std::max(encode_seconds, result.encode_seconds);
+    metrics_.counter(catalogue::kFilmDecodeSeconds).add(result.film_decode_seconds);
+    metrics_.counter(catalogue::kFilmWaitSeconds).add(result.film_wait_seconds);
+    expert_rows.push_back(static_cast<double>(result.counters.expert_rows));
+    for (std::size_t axis = 0; axis < kAxes; ++axis) {
+      sum[axis].bytes += result.counters.axes[axis].bytes;
+      sum[axis].messages += result.counters.axes[axis].messages;
+    }
+  }
+  if (!plan.encode.empty()) {
+    metrics_.histogram(catalogue::kEncodeSeconds).observe(encode_seconds);
+  }
+  for (std::size_t axis = 0; axis < kAxes; ++axis) {
+    metrics_.counter(catalogue::kCollectiveBytes, kAxisNames[axis]).set_total(static_cast<double>(sum[axis].bytes));
+    metrics_.counter(catalogue::kCollectiveMessages, kAxisNames[axis])
+        .set_total(static_cast<double>(sum[axis].messages));
+  }
+  if (std::ranges::any_of(expert_rows, [](double rows) { return rows > 0; })) {
+    for (std::size_t rank = 0; rank < expert_rows.size(); ++rank) {
+      metrics_.counter(catalogue::kExpertRows, text(rank)).set_total(expert_rows[rank]);
+    }
+    metrics_.gauge(catalogue::kExpertImbalance).set(imbalance(expert_rows, layout_));
+  }
+}
+
+void StepReport::committed(const std::vector<Finished>& finished, const Planner& planner) {
+  for (const Finished& finish : finished) {
+    metrics_.counter(catalogue::kRequests, kOutcomes.at(static_cast<std::size_t>(finish.reason))).add(1);
+  }
+  metrics_.gauge(catalogue::kWaiting).set(static_cast<double>(planner.waiting()));
+  metrics_.gauge(catalogue::kRunning).set(static_cast<double>(planner.running()));
+  const std::vector<std::int32_t> pages = planner.pages_in_use();
+  for (std::size_t member = 0; member < pages.size(); ++member) {
+    metrics_.gauge(catalogue::kPagesInUse, text(member)).set(pages[member]);
+  }
+}
+
+}  // namespace zoetrope
