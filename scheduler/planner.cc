@@ -82,7 +82,9 @@ void Planner::State::plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
 
 void Planner::State::remove(Running& r, FinishReason reason) {
   if (r.failed) {
-    cache.drop(r.first_node);
+    for (const PrefixCache::NodeId node : r.first_nodes) {
+      cache.drop(node);
+    }
   } else if (!r.cancelled) {
     keep_computed(r, /*at_end=*/true);
     cache.touch(r.node);
@@ -156,12 +158,17 @@ StepPlan Planner::plan() {
   plan.truncations = std::exchange(s.truncations, {});
   plan.releases = std::exchange(s.releases, {});
   s.start_waiting(plan);
-  s.admit(plan);
+  if (!std::exchange(s.stalled, false)) {
+    s.admit(plan);
+  }
   std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max * s.limits.waves_max);
   for (Running& r : s.running) {
     if (r.decoding()) {
       const auto rows = static_cast<std::int64_t>(r.uncomputed.size());
       check(rows >= 1, "a decoding sequence has a row");
+      if (s.rows_with_pages(r, rows, plan) < rows) {
+        continue;
+      }
       Planner::State::spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
@@ -170,7 +177,15 @@ StepPlan Planner::plan() {
     if (!r.started || r.decoding() || r.planned > 0) {
       continue;
     }
-    const std::int64_t rows = Planner::State::rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
+    if (s.growth_pays(r)) {
+      s.grow_for_work(r, plan);
+    }
+    std::int64_t rows = 0;
+    for (int members = 0; members != r.span.members;) {  // again where the span had to grow for the rows
+      members = r.span.members;
+      rows = Planner::State::rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
+      rows = s.rows_with_pages(r, rows, plan);
+    }
     if (rows > 0) {
       Planner::State::spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
@@ -230,7 +245,7 @@ void Planner::truncate(RequestId id, std::int64_t tokens, std::int32_t next_toke
   s.truncations.push_back({id, tokens});
   r->answer.resize(static_cast<std::size_t>(tokens - r->request.prompt_tokens));
   while (static_cast<std::int32_t>(r->pages.size()) > pages_of(tokens)) {
-    s.give_back_page(*r);
+    s.give_back_last(*r);
   }
 }
 

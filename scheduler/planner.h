@@ -15,6 +15,7 @@
 #include "scheduler/request.h"
 #include "scheduler/step_plan.h"
 #include "scheduler/waves.h"
+#include "scheduler/work.h"
 
 namespace zoetrope {
 
@@ -35,6 +36,7 @@ struct SchedulerLimits {
   // With stages, a step is cut in at most so many waves, each of chunk_tokens_max rows of a member on average.
   int waves_max = 1;
   WaveCost wave_cost = {};
+  WorkModel work = {};
 };
 
 // What came out of a step for one sequence.

@@ -214,7 +214,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .pages_per_member = pages,
                                     .chunk_tokens_max = chunk_tokens,
                                     .sequences_max = settings.sequences_max,
-                                    .span_pages = SchedulerLimits{}.span_pages,
+                                    .span_pages = settings.span_pages,
                                     .stretch_tokens = stretch_tokens_for(settings, *model),
                                     .look_ahead = settings.look_ahead,
                                     .span_members = settings.span_members,
@@ -280,8 +280,11 @@ StepMessage Engine::State::message_of(StepPlan plan) {
   StepMessage message;
   for (const SequenceStart& start : plan.starts) {
     Live& entry = live.at(start.id);
-    entry.answer->started(start.cached_tokens);
+    entry.answer->started(start.span.members, start.cached_tokens);
     message.payloads.push_back(std::move(entry.payload));
+  }
+  for (const Growth& growth : plan.growths) {
+    live.at(growth.id).answer->grown(growth.span.members);
   }
   message.plan = std::move(plan);
   return message;
