@@ -37,6 +37,9 @@ struct SchedulerLimits {
   int waves_max = 1;
   WaveCost wave_cost = {};
   WorkModel work = {};
+  // While a sequence decodes, a member prefills no more in one step than a whole chunk is at this context, in tokens: beyond it chunks
+  // shrink, and each costs the same.
+  std::int64_t full_chunk_context = 32768;
 };
 
 // What came out of a step for one sequence.

@@ -55,6 +55,12 @@ struct Running {
   bool shares() const { return !content.tokens.empty(); }
 };
 
+// What the members of the ring can still compute in a step.
+struct StepRoom {
+  std::vector<std::int64_t> rows;  // by member
+  std::vector<std::int64_t> work;  // by member, in units of work.h; not bounded where nobody decodes
+};
+
 struct Planner::State {
   State(Layout layout_, const SchedulerLimits& limits_)
       : layout(layout_),
@@ -137,9 +143,9 @@ struct Planner::State {
   void plan_ranks(StepPlan& plan);
 
   // planner.cc: steps.
-  static void spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room);
-  static std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
-                                     const std::vector<std::int64_t>& room);
+  StepRoom room_of_step() const;
+  void spend(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) const;
+  std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted, const StepRoom& room) const;
   std::int64_t rows_wanted(const Running& r) const;
   void cut_chunks(StepPlan& plan) const;
   void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ struct EngineSettings {
   RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t span_pages = SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many
+  std::int64_t full_chunk_context = SchedulerLimits{}.full_chunk_context;  // tokens; longer prefills yield to those who decode
+  std::optional<WorkModel> work;         // what rows and pages cost; left out: by the model's shape
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
 };
 

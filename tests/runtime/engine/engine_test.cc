@@ -334,6 +334,7 @@ TEST(Engine, OneAnswerWhereAPrefillTakesIdleMembers) {
     EngineSettings how = settings(16, 1, precision);
     const Answers alone = over({}, how, questions);
     how.span_pages = 1;
+    how.work = WorkModel{.row = 4096, .page_transfer = 16384};  // as of a large model: sending pages is worth while
     for (const int ring : {2, 4}) {
       const Answers grown = over({.ring = ring, .tp = 1}, how, questions);
       expect_equal(alone, grown, "ring " + std::to_string(ring));
