@@ -181,9 +181,8 @@ TEST(Engine, OneAnswerInEveryPipeline) {
       if (precision == Precision::kFp32 && layout.ranks() > 4) {
         continue;
       }
-      for (const std::int64_t chunk : {1024, 40}) {
-        expect_equal(alone, over(layout, settings(chunk, 1, precision), film_questions()), described(layout) + ", chunks of " + std::to_string(chunk));
-      }
+      const std::int64_t chunk = layout.ring > 1 ? 1024 : 40;
+      expect_equal(alone, over(layout, settings(chunk, 1, precision), film_questions()), described(layout) + ", chunks of " + std::to_string(chunk));
     }
     for (const Layout layout : {Layout{2, 1, 2}, Layout{2, 2, 2}}) {
       EngineSettings how = settings(100, 1, precision);
