@@ -145,7 +145,8 @@ class ProductRun {
     for (const Block& block : blocks_) {
       weight_bytes += block.product->panels() * block.product->panel_bytes() * block.product->w->slices;
     }
-    const std::int64_t share = weight_bytes / (kPiecesPerThread * compute_.pool->threads());
+    const int threads = compute_.pool->threads();
+    const std::int64_t share = threads == 1 ? weight_bytes : weight_bytes / (kPiecesPerThread * threads);
     tiles_ = pieces_ = values_ = 0;
     for (Block& block : blocks_) {
       const Product& product = *block.product;

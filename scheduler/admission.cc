@@ -19,7 +19,7 @@ constexpr std::int64_t kSharedTokensMin = 16;
 
 std::int32_t Planner::State::sequences_of(int member) const {
   return static_cast<std::int32_t>(
-      std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.span.contains(member); }));
+      std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.widest.contains(member); }));
 }
 
 // The widest span of this ring.
@@ -31,8 +31,8 @@ int Planner::State::members_max() const {
   return limits.span_members > 0 ? limits.span_members : members;
 }
 
-// How many members a sequence is given when memory does not ask for more. Others that wait or run keep the members busy
-// without any traffic between them.
+// How many members a sequence of so many planned pages is given when memory does not ask for more. Others that wait or
+// run keep the members busy without any traffic between them.
 int Planner::State::members_wanted(std::int32_t pages) const {
   if (limits.span_members > 0) {
     return limits.span_members;
@@ -45,20 +45,21 @@ int Planner::State::members_wanted(std::int32_t pages) const {
   return members;
 }
 
-// Pages that the fullest member of a span could give, or -1 when one has no room for another sequence or for its share
-// of the pages that `match` (may be null) does not bring.
-std::int32_t Planner::State::room_of(const Span& span, std::int32_t pages, const PrefixCache::Match* match) const {
+// Pages that the fullest member of a span could give, or -1 when one has no room for another sequence or for what it
+// must promise, `match` (may be null) being shared. The span may grow to `widest` members.
+std::int32_t Planner::State::room_of(const Span& span, int widest, std::int32_t pages,
+                                     const PrefixCache::Match* match) const {
   const auto brought = match == nullptr ? 0 : static_cast<std::int64_t>(match->pages.size());
+  const Span last{.members = widest, .first_member = span.first_member, .ring = span.ring};
   std::int32_t room = limits.pages_per_member;
-  for (int slot = 0; slot < span.members; ++slot) {
-    const int member = span.member_at(slot);
+  for (int slot = 0; slot < widest; ++slot) {
+    const int member = last.member_at(slot);
     std::int32_t available = pool_of(member).available_pages();
-    for (std::int64_t page = slot; page < brought; page += span.members) {
+    for (std::int64_t page = slot; slot < span.members && page < brought; page += span.members) {
       const std::int32_t id = match->pages[static_cast<std::size_t>(page)];
       available -= pool_of(member).references(id) == 0 ? 1 : 0;  // kept so far; it will be used
     }
-    if (sequences_of(member) >= limits.sequences_max ||
-        available < span.pages_of(slot, pages) - span.pages_of(slot, brought)) {
+    if (sequences_of(member) >= limits.sequences_max || available < promise(span, last, slot, pages, brought)) {
       return -1;
     }
     room = std::min(room, available);
@@ -66,19 +67,62 @@ std::int32_t Planner::State::room_of(const Span& span, std::int32_t pages, const
   return room;
 }
 
-// The span with the most room: of as many members as wanted, of more only where fewer cannot hold the pages.
-std::optional<Span> Planner::State::span_for(std::int32_t pages) const {
-  for (int members = members_wanted(pages); members <= members_max(); members *= 2) {
+// True when the members of `span` hold the planned pages with what is promised for `pages` in `widest`.
+bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const {
+  for (int slot = 0; slot < span.members; ++slot) {
+    if (span.pages_of(slot, planned) > widest.pages_of(slot, pages)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Where a sequence with `planned` pages now and `pages` at most goes. The widest span is of as many members as wanted,
+// of more only where fewer cannot hold the pages at the end, with the most room; the sequence begins on as few of them
+// as hold what is planned.
+std::optional<Planner::State::Place> Planner::State::place_for(std::int32_t planned, std::int32_t pages) const {
+  const int wanted = members_wanted(planned);
+  for (int members = wanted; members <= members_max(); members *= 2) {
     std::optional<Span> best;
     for (int first = 0; first < layout.ring; ++first) {
       const Span span{.members = members, .first_member = first, .ring = layout.ring};
-      const std::int32_t room = room_of(span, pages, nullptr);
-      if (room >= 0 && (!best || room > room_of(*best, pages, nullptr))) {
+      const std::int32_t room = room_of(span, members, pages, nullptr);
+      if (room >= 0 && (!best || room > room_of(*best, members, pages, nullptr))) {
         best = span;
       }
     }
     if (best) {
-      return best;
+      Place place{.span = *best, .widest = *best};
+      place.span.members = wanted;
+      while (!starts_in(place.span, place.widest, planned, pages)) {
+        place.span.members *= 2;
+      }
+      return place;
+    }
+  }
+  return std::nullopt;
+}
+
+// False when the members of the span and of those it may grow to could not hold the shared pages and the others
+// together even if nothing else were there: shared pages stay on the first members, also where a growth would have
+// moved them.
+bool Planner::State::could_share(const Span& span, std::int32_t pages, std::int64_t shared) const {
+  const Span last{.members = members_max(), .first_member = span.first_member, .ring = span.ring};
+  for (int slot = 0; slot < span.members; ++slot) {
+    if (promise(span, last, slot, pages, shared) + span.pages_of(slot, shared) > limits.pages_per_member) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// A sequence that uses a prefix begins in the span of the prefix. One that waits for its prefix is promised all its
+// pages, as if it had to compute them itself in the end.
+std::optional<Planner::State::Place> Planner::State::place_at(const Source& source, std::int32_t pages) const {
+  Place place{.span = source.match.span, .widest = source.match.span};
+  for (; place.widest.members <= members_max(); place.widest.members *= 2) {
+    if (room_of(place.span, place.widest.members, pages, source.waits_for ? nullptr : &source.match) >= 0) {
+      return place;
     }
   }
   return std::nullopt;
@@ -123,26 +167,25 @@ bool Planner::State::admit_first(StepPlan& plan) {
   const Request& request = waiting.front();
   Content content{request.tokens, request.units};
   const std::int32_t pages = pages_of(tokens_max(request));
-  std::optional<Span> span;
+  std::optional<Place> place;
   Source source;
   if (!content.tokens.empty()) {
     source = longest_prefix(content, request.prompt_tokens - 1, nullptr);
   }
-  if (source.tokens >= kDecidingTokens) {
-    // One that waits for its prefix is promised all its pages, as if it had to compute them itself in the end.
-    const Span there = source.match.span;
-    span = room_of(there, pages, source.waits_for ? nullptr : &source.match) >= 0 ? std::optional(there) : std::nullopt;
+  if (source.tokens >= kDecidingTokens && could_share(source.match.span, pages, source.tokens / kPageRows)) {
+    place = place_at(source, pages);
   } else {
-    span = span_for(pages);
+    place = place_for(pages_of(request.prompt_tokens), pages);
     source = {};
-    if (span && !content.tokens.empty()) {
-      source.match = longest_prefix(content, request.prompt_tokens - 1, &*span).match;
+    if (place && !content.tokens.empty()) {
+      source.match = longest_prefix(content, request.prompt_tokens - 1, &place->span).match;
     }
-    if (source.match.tokens < kSharedTokensMin || !span || room_of(*span, pages, &source.match) < 0) {
+    if (source.match.tokens < kSharedTokensMin || !place ||
+        room_of(place->span, place->widest.members, pages, &source.match) < 0) {
       source.match = {};
     }
   }
-  if (!span) {
+  if (!place) {
     return false;
   }
   Running r;
@@ -150,7 +193,8 @@ bool Planner::State::admit_first(StepPlan& plan) {
   waiting.pop_front();
   r.request.tokens.clear();
   r.content = std::move(content);
-  r.span = *span;
+  r.span = place->span;
+  r.widest = place->widest;
   r.pages_max = pages;
   r.waits_for = source.waits_for;
   r.shared_tokens = source.tokens;
@@ -194,7 +238,12 @@ void Planner::State::start_waiting(StepPlan& plan) {
   }
 }
 
-void Planner::State::start(Running& r, const PrefixCache::Match& match, StepPlan& plan) {
+void Planner::State::start(Running& r, PrefixCache::Match match, StepPlan& plan) {
+  if (match.rest >= 0 && !holds(r, static_cast<std::int64_t>(r.pages.size()) + 1)) {
+    // The span must grow before it has a page for the copy: these rows are computed again.
+    match.rest = -1;
+    match.tokens -= match.tokens % kPageRows;
+  }
   SequenceStart entry;
   entry.id = r.request.id;
   entry.span = r.span;

@@ -1,6 +1,7 @@
 #include "scheduler/planner.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -14,20 +15,39 @@ Running* Planner::State::find(RequestId id) {
   return at == running.end() ? nullptr : &*at;
 }
 
+// Where a sequence decodes, its next token waits for the whole step: the prefills beside it get no more work than whole chunks at
+// full_chunk_context tokens of context would be.
+StepRoom Planner::State::room_of_step() const {
+  const auto members = static_cast<std::size_t>(layout.ring);
+  const bool decodes = std::any_of(running.begin(), running.end(), [](const Running& r) { return r.decoding(); });
+  const std::int64_t rows = limits.chunk_tokens_max * limits.waves_max;
+  const std::int64_t work = rows * (limits.work.row + limits.full_chunk_context);
+  return {.rows = std::vector<std::int64_t>(members, rows),
+          .work = std::vector<std::int64_t>(members, decodes ? work : std::numeric_limits<std::int64_t>::max())};
+}
+
 // Takes the rows [first, first + rows) of a sequence from the room that its members have in this step.
-void Planner::State::spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room) {
+void Planner::State::spend(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) const {
+  const std::int64_t work = limits.work.of_rows(first, rows);
   for (int slot = 0; slot < span.members; ++slot) {
-    auto& left = room[static_cast<std::size_t>(span.member_at(slot))];
-    left -= span.rows_of(slot, first, first + rows);
-    check(left >= 0, "rows do not fit in a step");
+    const auto member = static_cast<std::size_t>(span.member_at(slot));
+    const std::int64_t own = span.rows_of(slot, first, first + rows);
+    room.rows[member] -= own;
+    room.work[member] -= work / rows * own;
+    check(room.rows[member] >= 0, "rows do not fit in a step");
   }
 }
 
-// The most rows from `first`, at most `wanted`, for which every member of the span has room.
-std::int64_t Planner::State::rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted, const std::vector<std::int64_t>& room) {
+// The most rows from `first`, at most `wanted`, for which every member of the span has room. One row is never too much work: a
+// prefill goes on, if slowly.
+std::int64_t Planner::State::rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
+                                            const StepRoom& room) const {
   const auto fits = [&](std::int64_t rows) {
+    const std::int64_t work = limits.work.of_rows(first, rows);
     for (int slot = 0; slot < span.members; ++slot) {
-      if (span.rows_of(slot, first, first + rows) > room[static_cast<std::size_t>(span.member_at(slot))]) {
+      const auto member = static_cast<std::size_t>(span.member_at(slot));
+      const std::int64_t own = span.rows_of(slot, first, first + rows);
+      if (own > room.rows[member] || (rows > 1 && work / rows * own > room.work[member])) {
         return false;
       }
     }
@@ -82,7 +102,9 @@ void Planner::State::plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
 
 void Planner::State::remove(Running& r, FinishReason reason) {
   if (r.failed) {
-    cache.drop(r.first_node);
+    for (const PrefixCache::NodeId node : r.first_nodes) {
+      cache.drop(node);
+    }
   } else if (!r.cancelled) {
     keep_computed(r, /*at_end=*/true);
     cache.touch(r.node);
@@ -107,6 +129,7 @@ Planner::Planner(Layout layout, SchedulerLimits limits) {
         "a span is a power of two of the ring's members");
   check(limits.stretch_tokens > 0 && limits.stretch_units > 0, "a stretch has room for a unit");
   check(limits.waves_max >= 1 && (layout.pp > 1 || limits.waves_max == 1), "a step is cut in waves for stages");
+  check(limits.full_chunk_context >= 0 && limits.work.row > 0, "work is counted in rows and their context");
   state_ = std::make_unique<State>(layout, limits);
 }
 
@@ -164,13 +187,18 @@ StepPlan Planner::plan() {
   plan.truncations = std::exchange(s.truncations, {});
   plan.releases = std::exchange(s.releases, {});
   s.start_waiting(plan);
-  s.admit(plan);
-  std::vector<std::int64_t> room(static_cast<std::size_t>(s.layout.ring), s.limits.chunk_tokens_max * s.limits.waves_max);
+  if (!std::exchange(s.stalled, false)) {
+    s.admit(plan);
+  }
+  StepRoom room = s.room_of_step();
   for (Running& r : s.running) {
     if (r.decoding()) {
       const auto rows = static_cast<std::int64_t>(r.uncomputed.size());
       check(rows >= 1, "a decoding sequence has a row");
-      Planner::State::spend(r.span, r.computed, rows, room);
+      if (s.rows_with_pages(r, rows, plan) < rows) {
+        continue;
+      }
+      s.spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }
@@ -178,9 +206,17 @@ StepPlan Planner::plan() {
     if (!r.started || r.decoding() || r.planned > 0) {
       continue;
     }
-    const std::int64_t rows = Planner::State::rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
+    if (s.growth_pays(r)) {
+      s.grow_for_work(r, plan);
+    }
+    std::int64_t rows = 0;
+    for (int members = 0; members != r.span.members;) {  // again where the span had to grow for the rows
+      members = r.span.members;
+      rows = s.rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
+      rows = s.rows_with_pages(r, rows, plan);
+    }
     if (rows > 0) {
-      Planner::State::spend(r.span, r.computed, rows, room);
+      s.spend(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }
@@ -238,7 +274,7 @@ void Planner::truncate(RequestId id, std::int64_t tokens, std::int32_t next_toke
   s.truncations.push_back({id, tokens});
   r->answer.resize(static_cast<std::size_t>(tokens - r->request.prompt_tokens));
   while (static_cast<std::int32_t>(r->pages.size()) > pages_of(tokens)) {
-    s.give_back_page(*r);
+    s.give_back_last(*r);
   }
 }
 

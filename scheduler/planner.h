@@ -15,6 +15,7 @@
 #include "scheduler/request.h"
 #include "scheduler/step_plan.h"
 #include "scheduler/waves.h"
+#include "scheduler/work.h"
 
 namespace zoetrope {
 
@@ -35,6 +36,10 @@ struct SchedulerLimits {
   // With stages, a step is cut in at most so many waves, each of chunk_tokens_max rows of a member on average.
   int waves_max = 1;
   WaveCost wave_cost = {};
+  WorkModel work = {};
+  // While a sequence decodes, a member prefills no more in one step than a whole chunk is at this context, in tokens: beyond it chunks
+  // shrink, and each costs the same.
+  std::int64_t full_chunk_context = 32768;
 };
 
 // What came out of a step for one sequence.

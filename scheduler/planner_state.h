@@ -26,6 +26,7 @@ struct Running {
   Request request;
   Content content;  // of the prompt; no tokens: shares nothing
   Span span;
+  Span widest;                         // what the span may have grown to at the end: its members have promised pages
   bool started = false;                // the ranks know it
   std::optional<RequestId> waits_for;  // computes a prefix of `shared_tokens` tokens that this one will use too
   std::int64_t shared_tokens = 0;
@@ -36,21 +37,28 @@ struct Running {
   std::vector<std::int32_t> answer;      // drawn tokens that are computed
   std::vector<std::int32_t> pages;       // block table
   std::vector<bool> own;  // of each page: taken from this sequence's reservation, not shared with the one before
-  std::vector<std::int32_t> reserved;  // by slot of the span: pages promised and not taken yet
-  std::int32_t pages_max = 0;          // pages at the end
+  std::vector<std::int32_t> reserved;    // by slot of `widest`: pages promised and not taken yet
+  std::int32_t pages_max = 0;            // pages at the end
   std::size_t next_unit = 0;             // units before it were encoded, or are part of a cached prefix
   std::size_t announced = 0;             // units before it were named in a plan
   std::vector<std::int32_t> unit_ranks;  // of those
   bool cancelled = false;
-  bool failed = false;                                  // what it computed may be wrong: nobody else uses it
-  std::size_t sampled = 0;                              // rows of the outstanding plan whose next token is drawn
-  PrefixCache::NodeId node = PrefixCache::kRoot;        // of its last page in the prefix cache
-  PrefixCache::NodeId first_node = PrefixCache::kRoot;  // of the first one that it put there itself
-  std::int64_t kept = 0;                                // its pages in the prefix cache
-  bool keeps = true;                                    // goes on putting pages there
+  bool failed = false;                            // what it computed may be wrong: nobody else uses it
+  std::size_t sampled = 0;                        // rows of the outstanding plan whose next token is drawn
+  PrefixCache::NodeId node = PrefixCache::kRoot;  // of its last page in the prefix cache
+  std::vector<PrefixCache::NodeId> first_nodes;   // of the first ones that it put there itself, in every span it had
+  bool first = true;                              // the next one that it puts there is such a one
+  std::int64_t kept = 0;                          // its pages in the prefix cache
+  bool keeps = true;                              // goes on putting pages there
 
   bool decoding() const { return started && computed >= request.prompt_tokens; }
   bool shares() const { return !content.tokens.empty(); }
+};
+
+// What the members of the ring can still compute in a step.
+struct StepRoom {
+  std::vector<std::int64_t> rows;  // by member
+  std::vector<std::int64_t> work;  // by member, in units of work.h; not bounded where nobody decodes
 };
 
 struct Planner::State {
@@ -70,9 +78,10 @@ struct Planner::State {
   std::vector<RequestId> releases;
   std::vector<Truncation> truncations;
   std::uint64_t next_step = 0;
-  bool outstanding = false;  // a plan was made and not committed
+  bool outstanding = false;            // a plan was made and not committed
   std::int64_t ahead_tokens = 0;       // of units that were announced and not encoded
   std::vector<EncodeUnit> needed_now;  // units that the plan in the making announces and encodes
+  bool stalled = false;                // a sequence waits for pages to grow: nobody else enters
 
   Running* find(RequestId id);
   PagePool& pool_of(int member) { return pools[static_cast<std::size_t>(member)]; }
@@ -86,21 +95,40 @@ struct Planner::State {
   };
   int members_max() const;
   int members_wanted(std::int32_t pages) const;
+  bool starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const;
   std::int32_t sequences_of(int member) const;
-  std::int32_t room_of(const Span& span, std::int32_t pages, const PrefixCache::Match* match) const;
-  std::optional<Span> span_for(std::int32_t pages) const;
+  std::int32_t room_of(const Span& span, int widest, std::int32_t pages, const PrefixCache::Match* match) const;
+  struct Place {
+    Span span, widest;
+  };
+  std::optional<Place> place_for(std::int32_t planned, std::int32_t pages) const;
+  bool could_share(const Span& span, std::int32_t pages, std::int64_t shared) const;
+  std::optional<Place> place_at(const Source& source, std::int32_t pages) const;
   PrefixCache::Match match_of(const Running& other, const Content& content, std::int64_t tokens) const;
   Source longest_prefix(const Content& content, std::int64_t tokens_max, const Span* span) const;
   bool admit_first(StepPlan& plan);
   void admit(StepPlan& plan);
   void start_waiting(StepPlan& plan);
-  void start(Running& r, const PrefixCache::Match& match, StepPlan& plan);
+  void start(Running& r, PrefixCache::Match match, StepPlan& plan);
+
+  // growth.cc: spans that double.
+  bool holds(const Running& r, std::int64_t pages) const;
+  int next_members(const Running& r) const;
+  bool can_grow(const Running& r, int members) const;
+  void grow(Running& r, int members, StepPlan& plan);
+  bool growth_pays(const Running& r) const;
+  bool widen(Running& r);
+  void grow_for_work(Running& r, StepPlan& plan);
+  std::int64_t rows_with_pages(Running& r, std::int64_t rows, StepPlan& plan);
 
   // sequence_pages.cc: what a sequence holds.
+  void make_room(int member, std::int32_t pages);
+  static std::int32_t promise(const Span& span, const Span& widest, int slot, std::int64_t pages, std::int64_t shared);
   void reserve(Running& r);
   void share_prefix(Running& r, const PrefixCache::Match& match);
   void take_pages(Running& r, std::int64_t tokens, std::vector<std::int32_t>& taken);
-  void give_back_page(Running& r);
+  void give_back(Running& r, std::size_t page, int slot);
+  void give_back_last(Running& r);
   void keep_computed(Running& r, bool at_end);
   void let_go(Running& r);
   std::string pages_broken() const;
@@ -115,9 +143,9 @@ struct Planner::State {
   void plan_ranks(StepPlan& plan);
 
   // planner.cc: steps.
-  static void spend(const Span& span, std::int64_t first, std::int64_t rows, std::vector<std::int64_t>& room);
-  static std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
-                                     const std::vector<std::int64_t>& room);
+  StepRoom room_of_step() const;
+  void spend(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) const;
+  std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted, const StepRoom& room) const;
   std::int64_t rows_wanted(const Running& r) const;
   void cut_chunks(StepPlan& plan) const;
   void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan);

@@ -9,15 +9,29 @@
 
 namespace zoetrope {
 
+// The prefix cache gives back what it must for a member to have so many free pages.
+void Planner::State::make_room(int member, std::int32_t pages) {
+  while (pool_of(member).free_pages() < pages && cache.reclaim(member)) {
+  }
+}
+
+// Pages that the member in `slot` promises a sequence which begins in `span` on `shared` pages of others and may have
+// `pages` at the end, in `widest`: its share then. Of the shared pages those that stay where they are need not be
+// promised; those that a growth moves become copies.
+std::int32_t Planner::State::promise(const Span& span, const Span& widest, int slot, std::int64_t pages,
+                                     std::int64_t shared) {
+  return static_cast<std::int32_t>(widest.pages_of(slot, pages) -
+                                   (slot < span.members ? widest.pages_of(slot, shared) : 0));
+}
+
 // Promises a sequence the pages that it does not have yet; there is room (room_of).
 void Planner::State::reserve(Running& r) {
-  r.reserved.assign(static_cast<std::size_t>(r.span.members), 0);
+  r.reserved.assign(static_cast<std::size_t>(r.widest.members), 0);
   const auto shared = static_cast<std::int64_t>(r.pages.size());
-  for (int slot = 0; slot < r.span.members; ++slot) {
-    const int member = r.span.member_at(slot);
-    const auto needed = static_cast<std::int32_t>(r.span.pages_of(slot, r.pages_max) - r.span.pages_of(slot, shared));
-    while (pool_of(member).free_pages() < needed && cache.reclaim(member)) {
-    }
+  for (int slot = 0; slot < r.widest.members; ++slot) {
+    const int member = r.widest.member_at(slot);
+    const std::int32_t needed = promise(r.span, r.widest, slot, r.pages_max, shared);
+    make_room(member, needed);
     check(pool_of(member).reserve(needed), "a member with room refused the pages");
     r.reserved[static_cast<std::size_t>(slot)] = needed;
   }
@@ -33,10 +47,14 @@ void Planner::State::share_prefix(Running& r, const PrefixCache::Match& match) {
     pool.share(match.pages[page]);
     r.pages.push_back(match.pages[page]);
     r.own.push_back(false);
-    if (!r.reserved.empty()) {
-      pool.unreserve(1);
-      --r.reserved[slot];
-    }
+  }
+  for (std::size_t slot = 0; slot < r.reserved.size(); ++slot) {
+    const auto index = static_cast<int>(slot);
+    const std::int32_t excess =
+        promise(r.span, r.widest, index, r.pages_max, 0) -
+        promise(r.span, r.widest, index, r.pages_max, static_cast<std::int64_t>(r.pages.size()));
+    pool_of(r.widest.member_at(index)).unreserve(excess);
+    r.reserved[slot] -= excess;
   }
 }
 
@@ -53,16 +71,20 @@ void Planner::State::take_pages(Running& r, std::int64_t tokens, std::vector<std
   }
 }
 
-// Gives back the last page of a sequence, which may need another one in its place later.
-void Planner::State::give_back_page(Running& r) {
-  const auto slot = (r.pages.size() - 1) % static_cast<std::size_t>(r.span.members);
-  const int member = r.span.member_at(static_cast<int>(slot));
-  check(r.own.back(), "a sequence is not shortened into the prefix that it shares");
-  pool_of(member).release(r.pages.back());
-  while (pool_of(member).free_pages() < 1 && cache.reclaim(member)) {
+// A page leaves a sequence; if it was its own, the member in `slot` promises another one in its place.
+void Planner::State::give_back(Running& r, std::size_t page, int slot) {
+  const int member = r.span.member_at(slot);
+  pool_of(member).release(r.pages[page]);
+  if (r.own[page]) {
+    make_room(member, 1);
+    check(pool_of(member).reserve(1), "a page that was given back cannot be reserved");
+    ++r.reserved[static_cast<std::size_t>(slot)];
   }
-  check(pool_of(member).reserve(1), "a page that was just freed cannot be reserved");
-  ++r.reserved[slot];
+}
+
+void Planner::State::give_back_last(Running& r) {
+  check(r.own.back(), "a sequence is not shortened into the prefix that it shares");
+  give_back(r, r.pages.size() - 1, static_cast<int>((r.pages.size() - 1) % static_cast<std::size_t>(r.span.members)));
   r.pages.pop_back();
   r.own.pop_back();
 }
@@ -89,15 +111,17 @@ void Planner::State::keep_computed(Running& r, bool at_end) {
       return;
     }
     r.node = node;
-    r.first_node = r.first_node == PrefixCache::kRoot ? node : r.first_node;
+    if (std::exchange(r.first, false)) {
+      r.first_nodes.push_back(node);
+    }
     ++r.kept;
   }
 }
 
 // Everything a sequence holds goes back.
 void Planner::State::let_go(Running& r) {
-  for (int slot = 0; slot < r.span.members; ++slot) {
-    pool_of(r.span.member_at(slot)).unreserve(std::exchange(r.reserved[static_cast<std::size_t>(slot)], 0));
+  for (int slot = 0; slot < r.widest.members; ++slot) {
+    pool_of(r.widest.member_at(slot)).unreserve(std::exchange(r.reserved[static_cast<std::size_t>(slot)], 0));
   }
   for (std::size_t page = 0; page < r.pages.size(); ++page) {
     pool_of(r.span.owner(static_cast<std::int64_t>(page))).release(r.pages[page]);
@@ -110,8 +134,8 @@ std::string Planner::State::pages_broken() const {
   std::map<std::pair<int, std::int32_t>, std::int32_t> users, owners;
   std::vector<std::int32_t> reserved(pools.size(), 0);
   for (const Running& r : running) {
-    for (int slot = 0; slot < r.span.members; ++slot) {
-      reserved[static_cast<std::size_t>(r.span.member_at(slot))] += r.reserved[static_cast<std::size_t>(slot)];
+    for (int slot = 0; slot < r.widest.members; ++slot) {
+      reserved[static_cast<std::size_t>(r.widest.member_at(slot))] += r.reserved[static_cast<std::size_t>(slot)];
     }
     for (std::size_t page = 0; page < r.pages.size(); ++page) {
       const std::pair place{r.span.owner(static_cast<std::int64_t>(page)), r.pages[page]};

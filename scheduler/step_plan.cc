@@ -7,7 +7,13 @@
 namespace zoetrope {
 namespace {
 
-constexpr std::uint64_t kVersion = 0x5a504c414e303032;  // "ZPLAN002"
+constexpr std::uint64_t kVersion = 0x5a504c414e303033;  // "ZPLAN003"
+
+void put_span(WireWriter& w, const Span& span) {
+  w.put(span.members);
+  w.put(span.first_member);
+  w.put(span.ring);
+}
 
 Span get_span(WireReader& r) {
   Span span;
@@ -79,12 +85,15 @@ std::vector<std::byte> encoded(const StepPlan& plan) {
   w.put(plan.step);
   w.put_list(plan.starts, [&](const SequenceStart& start) {
     w.put(start.id);
-    w.put(start.span.members);
-    w.put(start.span.first_member);
-    w.put(start.span.ring);
+    put_span(w, start.span);
     w.put(start.cached_tokens);
     w.put_list(start.pages);
     w.put(start.copied_page);
+  });
+  w.put_list(plan.growths, [&](const Growth& growth) {
+    w.put(growth.id);
+    put_span(w, growth.span);
+    w.put_list(growth.pages);
   });
   put_units(w, plan.ahead);
   put_units(w, plan.encode);
@@ -114,6 +123,13 @@ StepPlan decoded(std::span<const std::byte> bytes) {
   StepPlan plan;
   plan.step = r.get<std::uint64_t>();
   plan.starts = r.get_list(40, [&] { return get_start(r); });
+  plan.growths = r.get_list(28, [&] {
+    Growth growth;
+    growth.id = r.get<RequestId>();
+    growth.span = get_span(r);
+    growth.pages = r.get_list<std::int32_t>();
+    return growth;
+  });
   plan.ahead = get_units(r);
   plan.encode = get_units(r);
   plan.chunks = r.get_list(52, [&] { return get_chunk(r); });

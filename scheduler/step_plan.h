@@ -30,6 +30,16 @@ struct Truncation {
   bool operator==(const Truncation&) const = default;
 };
 
+// A sequence whose span grows to `span`, from R members to R' (2R, or more where 2R would not do): page p moves from slot p mod R
+// to slot p mod R', if that is another one, and has a new id there: `pages` names those that move, in ascending p. Growths happen
+// in order, after the starts and before the chunks.
+struct Growth {
+  RequestId id{};
+  Span span;
+  std::vector<std::int32_t> pages;
+  bool operator==(const Growth&) const = default;
+};
+
 // Rows of one sequence that are computed in this step. New pages are named here; page i of the sequence is the i-th id
 // ever handed to it (block table), each valid on the member that Span::owner(i) names.
 struct Chunk {
@@ -54,6 +64,7 @@ struct EncodeUnit {
 struct StepPlan {
   std::uint64_t step = 0;
   std::vector<SequenceStart> starts;
+  std::vector<Growth> growths;
   // Units that are decoded from now on, in the order in which they will be encoded: every unit is named here once, in the
   // plan that encodes it or an earlier one.
   std::vector<EncodeUnit> ahead;

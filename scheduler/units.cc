@@ -1,4 +1,5 @@
-// Films of the running sequences, by stretches (stretches.h): what is decoded, by which rank, and what is encoded in a step.
+// Films of the running sequences, by stretches (stretches.h): what is decoded, by which rank, and what is encoded in a
+// step.
 #include <utility>
 
 #include "scheduler/planner_state.h"
@@ -58,8 +59,8 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
   }
 }
 
-// Who decodes and encodes, and what is decoded while this step and those after it compute: in the order of the sequences,
-// no more than one stretch together. A sequence that waits for its prefix decodes nothing.
+// Who decodes and encodes, and what is decoded while this step and those after it compute: in the order of the
+// sequences, no more than one stretch together. A sequence that waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {

@@ -38,6 +38,9 @@ void add_run_options(CLI::App* app, RunArguments& run) {
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
       ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
+  app->add_option("--full-chunk-context", run.full_chunk_context,
+                  "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the same time; default 32768")
+      ->check(CLI::Range(0, 1 << 24));
   app->add_flag("--no-prefix-cache", run.no_prefix_cache, "compute every prompt from its first token, also where another one began with the same film");
   app->add_option("--ep", run.ep, "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks (left out: as many as ranks)")
       ->check(CLI::Range(1, 65536));

@@ -31,6 +31,7 @@ struct RunArguments {
   RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t sequences = 64;
   bool no_prefix_cache = false;
+  std::int64_t full_chunk_context = 32768;
   bool verbose = false;
   std::filesystem::path expert_placement, expert_load, expert_load_out;
   int ep = 0;                         // expert groups; 0: as many as ranks

@@ -100,6 +100,7 @@ json::Array measure(Model& model, Ranks& ranks, const BenchArguments& bench) {
                              middle.wall, middle.mean(), expected, expected > 0 ? middle.mean() / expected : 1.0, joined(middle.idle), joined(middle.spread))
                      .c_str(),
                  stdout);
+      std::fflush(stdout);
     }
     rows.push_back(json::Object{{"waves", static_cast<std::int64_t>(chunks.size())},
                                 {"first_rows", chunks.front()},

@@ -36,7 +36,7 @@ void Streams::step(std::int64_t first, std::int64_t rows, std::int64_t next_rows
       sequence.pages.push_back({page(stream, at), at, static_cast<int>(at / kPageTokens % kPageClasses),
                                 static_cast<int>(std::min<std::int64_t>(kPageTokens, first + rows - at))});
     }
-    if (model_.stage().has_head) {
+    if (model_.stage().has_head && next_rows == 0) {
       inputs.logit_rows.push_back(static_cast<std::int64_t>(inputs.tokens.size()) - 1);
     }
     inputs.sequences.push_back(std::move(sequence));

@@ -17,8 +17,8 @@ class Streams {
   // Room for `tokens` tokens of each stream. The model outlives this.
   Streams(Model& model, int streams, std::int64_t tokens);
 
-  // One wave: `rows` tokens of every stream from token `first` on; on the last stage with logits of the last row of each.
-  // `next_rows`: of every stream in the wave behind it, 0: none is behind it.
+  // One wave: `rows` tokens of every stream from token `first` on; `next_rows`: of every stream in the wave behind
+  // it, 0: none is behind it, and then the last stage makes logits of the last row of each.
   void step(std::int64_t first, std::int64_t rows, std::int64_t next_rows = 0);
   // A token from the logits of each stream's last step, greedily; nothing where there are no logits.
   void draw(const Compute& compute, std::int64_t position);

@@ -104,6 +104,7 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.chunk_tokens_max = run.chunk_tokens;
   settings.sequences_max = run.sequences;
   settings.prefix_cache = !run.no_prefix_cache;
+  settings.full_chunk_context = run.full_chunk_context;
   settings.span_members = run.span;
   settings.waves_max = run.waves;
   settings.ring_transport = run.ring_transport;

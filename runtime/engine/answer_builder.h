@@ -18,10 +18,15 @@ class AnswerBuilder {
   AnswerBuilder(RequestId id, const ChatRequest& request, const Prompt& prompt, const Tokenizer& tokenizer,
                 std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks);
 
-  // `cached_tokens` of the prompt need not be computed.
-  void started(std::int64_t cached_tokens) {
+  // On `members` ring members; `cached_tokens` of the prompt need not be computed.
+  void started(int members, std::int64_t cached_tokens) {
     started_at_ = Clock::now();
+    answer_.members = members;
     answer_.cached_tokens = cached_tokens;
+  }
+  void grown(int members) {
+    answer_.members = members;
+    ++answer_.growths;
   }
   struct VisualSeconds {
     double encode = 0, decode = 0, wait = 0, cpu = 0;

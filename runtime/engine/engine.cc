@@ -90,6 +90,17 @@ void log_traffic(const Ranks& ranks) {
   }
 }
 
+// Work of a row beside attention, and of handing over a page, counted in tokens of context that a row attends to: both have
+// 2 x heads x head_dim multiply-adds for each such token and layer, and a page takes as long as kLinkBalance of them a byte.
+WorkModel work_model_of(const TextConfig& text, const KvLayout& layout) {
+  constexpr std::int64_t kLinkBalance = 256;
+  const std::int64_t of_token = 2 * text.query_width();
+  const std::int64_t feed_forward = text.moe() ? text.experts_per_token * text.expert_intermediate : text.intermediate;
+  const std::int64_t of_row = text.hidden * (2 * text.query_width() + 2 * text.kv_width() + 3 * feed_forward);
+  return {.row = std::max<std::int64_t>(1, of_row / of_token),
+          .page_transfer = static_cast<std::int64_t>(layout.page_bytes()) * kLinkBalance / of_token};
+}
+
 std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
   return std::ranges::min(all_gather_value(world, value, "agreeing on KV pages"));
 }
@@ -215,12 +226,14 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .pages_per_member = pages,
                                     .chunk_tokens_max = chunk_tokens,
                                     .sequences_max = settings.sequences_max,
-                                    .span_pages = SchedulerLimits{}.span_pages,
+                                    .span_pages = settings.span_pages,
                                     .stretch_tokens = stretch_tokens_for(settings, *model),
                                     .look_ahead = settings.look_ahead,
                                     .span_members = settings.span_members,
                                     .waves_max = ranks.layout.pp == 1 ? 1 : settings.waves_max > 0 ? settings.waves_max : 4 * ranks.layout.pp,
-                                    .wave_cost = wave_cost(config.text)});
+                                    .wave_cost = wave_cost(config.text),
+                                    .work = settings.work.value_or(work_model_of(model->config().text, model->kv_layout())),
+                                    .full_chunk_context = settings.full_chunk_context});
   start_report(pages);
   log::info("engine ready", {{"body", compute.body->name},
                              {"threads", pool.threads()},
@@ -295,8 +308,11 @@ StepMessage Engine::State::message_of(StepPlan plan) {
   StepMessage message;
   for (const SequenceStart& start : plan.starts) {
     Live& entry = live.at(start.id);
-    entry.answer->started(start.cached_tokens);
+    entry.answer->started(start.span.members, start.cached_tokens);
     message.payloads.push_back(std::move(entry.payload));
+  }
+  for (const Growth& growth : plan.growths) {
+    live.at(growth.id).answer->grown(growth.span.members);
   }
   message.plan = std::move(plan);
   return message;

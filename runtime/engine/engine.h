@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct EngineSettings {
   int waves_max = 0;                     // of a step, with stages; 0: 4 for each stage
   RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
+  std::int32_t span_pages = SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many
+  std::int64_t full_chunk_context = SchedulerLimits{}.full_chunk_context;  // tokens; longer prefills yield to those who decode
+  std::optional<WorkModel> work;         // what rows and pages cost; left out: by the model's shape
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
   ExpertSettings experts;
   ReportSettings report;
@@ -54,6 +58,7 @@ struct Answer {
   FinishReason reason = FinishReason::kStop;
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;        // of them: computed for another request before
+  int members = 0, growths = 0;          // ring members that held its pages at the end, and how often they became more
   std::uint64_t seed = 0;
   std::vector<MediaReport> media;
   double queue_seconds = 0, encode_seconds = 0, prefill_seconds = 0, decode_seconds = 0;

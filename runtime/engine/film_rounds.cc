@@ -57,6 +57,50 @@ void FilmRounds::announce(const std::vector<EncodeUnit>& ahead) {
   }
 }
 
+void FilmRounds::grow(RequestId id, const Span& span, std::int64_t computed) {
+  Film& film = films_.at(id);
+  const Span before = std::exchange(film.span, span);
+  const int own = ranks_.place.member;
+  if (!span.contains(own)) {
+    return;
+  }
+  const std::int64_t columns = model_.feature_columns();
+  std::map<std::int32_t, std::vector<float>> features;
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  for (std::int32_t index = 0; index <= film.units_seen; ++index) {
+    const VisualUnit& unit = film.unit(index);
+    const std::int64_t end = unit.first_token + unit.tokens;
+    if (end <= computed) {
+      continue;
+    }
+    std::vector<float>& kept = features[index];
+    kept.resize(static_cast<std::size_t>(span.rows_of(span.slot_of(own), unit.first_token, end) * columns));
+    // Runs of tokens that one member computed before and one computes from now on.
+    for (std::int64_t first = unit.first_token, next = 0; first < end; first = next) {
+      next = std::min(end, (first / Span::kRunRows + 1) * Span::kRunRows);
+      const int from = before.computes(first), to = span.computes(first);
+      const auto bytes = static_cast<std::size_t>((next - first) * columns) * sizeof(float);
+      const auto row = [&](const Span& of) { return of.rows_of(of.slot_of(own), unit.first_token, first) * columns; };
+      if (from == own) {
+        const float* had = film.features.at(index).data() + row(before);
+        if (to == own) {
+          std::memcpy(kept.data() + row(span), had, bytes);
+        } else {
+          sends.push_back({to, std::as_bytes(std::span(had, bytes / sizeof(float)))});
+        }
+      } else if (to == own) {
+        receives.push_back({from, std::as_writable_bytes(std::span(kept.data() + row(span), bytes / sizeof(float)))});
+      }
+    }
+  }
+  if (!sends.empty() || !receives.empty()) {
+    ranks_.ring->exchange(sends, receives, "features of a span that grows");
+  }
+  std::erase_if(features, [](const auto& entry) { return entry.second.empty(); });
+  film.features = std::move(features);
+}
+
 void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
   const auto started = std::chrono::steady_clock::now();
   announce(plan.ahead);

@@ -24,6 +24,9 @@ class FilmRounds {
   // A sequence that comes; `prompt` must stay where it is until end().
   void begin(RequestId id, const Prompt& prompt, const Span& span);
   void end(RequestId id);
+  // The span of a sequence grows when `computed` of its tokens are computed: features that wait go to the members that will compute
+  // their tokens. Collective over the ring members of the new span.
+  void grow(RequestId id, const Span& span, std::int64_t computed);
 
   // Collective, with the same plan on every rank: begins to decode plan.ahead, encodes plan.encode, sends the features to the
   // ranks of their tokens. Films that cannot be decoded go to result.failed, times to its seconds.

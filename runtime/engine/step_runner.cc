@@ -103,14 +103,57 @@ void StepRunner::begin(const StepMessage& message) {
     check(fresh, "a sequence started twice");
     rounds_.begin(at->first, at->second.prompt, at->second.span);
   }
+  for (const Growth& growth : plan.growths) {
+    grow(growth);
+  }
+}
+
+// Hands over the pages that move, all layers of a page together, some at a time: pages are sent from where they are and received
+// where they will be. Members that neither give nor take have no part in it.
+void StepRunner::grow(const Growth& growth) {
+  constexpr std::size_t kBatchBytes = std::size_t{64} << 20;
+  Sequence& sequence = sequences_.at(growth.id);
+  const int own = ranks_.place.member;
+  const int layers = model_.layers();
+  const std::size_t page_bytes = cache_.layout().page_bytes();
+  const std::size_t batch = std::max<std::size_t>(1, kBatchBytes / KvCache::bytes_per_page(cache_.layout(), layers));
+  std::vector<SendPart> sends;
+  std::vector<ReceivePart> receives;
+  const auto exchange = [&] {
+    if (!sends.empty() || !receives.empty()) {
+      ranks_.ring->exchange(sends, receives, "pages of a span that grows");
+    }
+    sends.clear();
+    receives.clear();
+  };
+  std::size_t moved = 0;
+  for (std::size_t page = 0; page < sequence.pages.size(); ++page) {
+    const int from = sequence.span.owner(static_cast<std::int64_t>(page)), to = growth.span.owner(static_cast<std::int64_t>(page));
+    if (from == to) {
+      continue;
+    }
+    check(moved < growth.pages.size(), "a growth names an id for every page that moves");
+    for (int layer = 0; layer < layers && (from == own || to == own); ++layer) {
+      if (from == own) {
+        sends.push_back({to, {cache_.layer(layer).page(sequence.pages[page]), page_bytes}});
+      } else {
+        receives.push_back({from, {cache_.layer(layer).page(growth.pages[moved]), page_bytes}});
+      }
+    }
+    sequence.pages[page] = growth.pages[moved];
+    if (++moved % batch == 0) {
+      exchange();
+    }
+  }
+  exchange();
+  check_eq(moved, growth.pages.size(), "a growth names an id for every page that moves");
+  rounds_.grow(growth.id, growth.span, sequence.computed);
+  sequence.span = growth.span;
 }
 
 // Appends this member's rows of one chunk when it is in the span of the sequence.
 void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own) {
   Sequence& sequence = sequences_.at(chunk.id);
-  if (!sequence.span.contains(ranks_.place.member)) {
-    return;
-  }
   check_eq(chunk.first_token, sequence.computed, "a chunk must follow what was computed before");
   for (const std::int32_t page : chunk.new_pages) {
     if (sequence.span.owner(static_cast<std::int64_t>(sequence.pages.size())) == ranks_.place.member) {
@@ -119,6 +162,10 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
     sequence.pages.push_back(page);
   }
   sequence.generated.insert(sequence.generated.end(), chunk.drawn_tokens.begin(), chunk.drawn_tokens.end());
+  sequence.computed = chunk.first_token + chunk.tokens;
+  if (!sequence.span.contains(ranks_.place.member)) {
+    return;  // known all the same: the span may grow to this member
+  }
   const auto prompt_tokens = static_cast<std::int64_t>(sequence.prompt.tokens.size());
   const auto first_row = static_cast<std::int64_t>(inputs.tokens.size());
   for (std::int64_t index = chunk.first_token; index < chunk.first_token + chunk.tokens; ++index) {
@@ -135,7 +182,6 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
     inputs.slots.push_back({sequence.pages[static_cast<std::size_t>(index / kPageTokens)],
                             static_cast<int>(index % kPageTokens)});
   }
-  sequence.computed = chunk.first_token + chunk.tokens;
   SequenceRows rows;
   rows.first_row = first_row;
   rows.rows = static_cast<std::int64_t>(inputs.tokens.size()) - first_row;

@@ -40,6 +40,7 @@ class StepRunner {
   void begin(const StepMessage& message);
   // Chunks that go through the layers together; `next`: those behind them, none after the last.
   void run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result);
+  void grow(const Growth& growth);
   void stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
   void draw(const std::vector<Chunk>& own, StepResult& result);
   int slot(const Sequence& sequence) const { return sequence.span.slot_of(ranks_.place.member); }

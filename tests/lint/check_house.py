@@ -70,6 +70,7 @@ NO_TWIN = {
     "runtime/engine/step_runner.cc": "tests/runtime/engine/engine_test.cc",
     "scheduler/admission.cc": "tests/scheduler/planner_test.cc",
     "scheduler/units.cc": "tests/scheduler/planner_test.cc",
+    "scheduler/growth.cc": "tests/scheduler/planner_growth_test.cc",
     "scheduler/sequence_pages.cc": "tests/scheduler/planner_test.cc",
     "runtime/prompt/fingerprint.cc": "tests/runtime/prompt/prompt_test.cc",
     "runtime/prompt/frame_table_cache.cc": "tests/runtime/prompt/prompt_test.cc",

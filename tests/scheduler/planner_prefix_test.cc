@@ -27,7 +27,10 @@ Request about(std::uint64_t id, std::uint64_t film, std::int64_t units, std::int
   r.tokens = {1, 2, 3};
   for (std::int64_t i = 0; i < units; ++i) {
     r.tokens.push_back(static_cast<std::int32_t>(50 + i));  // the time of the pair
-    r.units.push_back({static_cast<std::int64_t>(r.tokens.size()), 40, i % 5 == 0, {film * 1000 + static_cast<std::uint64_t>(i), 0, 0, 0}});
+    r.units.push_back({static_cast<std::int64_t>(r.tokens.size()),
+                       40,
+                       i % 5 == 0,
+                       {film * 1000 + static_cast<std::uint64_t>(i), 0, 0, 0}});
     r.tokens.insert(r.tokens.end(), 40, kPad);
   }
   for (std::int64_t i = 0; i < question; ++i) {

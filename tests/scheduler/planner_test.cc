@@ -306,6 +306,9 @@ void watch(const StepPlan& plan, const SchedulerLimits& bounds, int ring, std::m
   for (const SequenceStart& start : plan.starts) {
     live.at(start.id).span = start.span;
   }
+  for (const Growth& growth : plan.growths) {
+    live.at(growth.id).span = growth.span;
+  }
   for (const EncodeUnit& unit : plan.encode) {
     EXPECT_EQ(unit.unit, live.at(unit.id).units++);
   }

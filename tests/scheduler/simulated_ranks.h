@@ -27,12 +27,24 @@ class SimulatedRanks {
     for (const SequenceStart& start : plan.starts) {
       begin(start);
     }
+    for (const Growth& growth : plan.growths) {
+      grow(growth);
+    }
     for (const Chunk& chunk : plan.chunks) {
       compute(chunk);
     }
   }
 
+  // The mutant of execute(): the span grows and no page moves.
+  void misplace(const Growth& growth) {
+    Sequence& sequence = sequences_.at(growth.id);
+    sequence.span = growth.span;
+    look_back(growth.id, sequence);
+  }
+
   std::int64_t computed_rows() const { return computed_rows_; }
+  std::int64_t growths() const { return growths_; }
+  Span span_of(RequestId id) const { return sequences_.at(id).span; }
 
  private:
   struct Sequence {
@@ -82,6 +94,25 @@ class SimulatedRanks {
     EXPECT_TRUE(sequences_.emplace(start.id, sequence).second);
   }
 
+  void grow(const Growth& growth) {
+    Sequence& sequence = sequences_.at(growth.id);
+    ASSERT_GT(growth.span.members, sequence.span.members);
+    std::size_t moved = 0;
+    for (std::size_t page = 0; page < sequence.pages.size(); ++page) {
+      const auto index = static_cast<std::int64_t>(page);
+      if (sequence.span.owner(index) == growth.span.owner(index)) {
+        continue;
+      }
+      const std::int32_t to = growth.pages.at(moved++);
+      memory_[{growth.span.owner(index), to}] = rows_of(sequence, index);
+      sequence.pages[page] = to;
+    }
+    EXPECT_EQ(moved, growth.pages.size());
+    sequence.span = growth.span;
+    ++growths_;
+    look_back(growth.id, sequence);
+  }
+
   // Every row before the next chunk is what it should be.
   void look_back(RequestId id, Sequence& sequence) {
     const std::vector<std::uint64_t>& history = histories_.at(id);
@@ -115,7 +146,7 @@ class SimulatedRanks {
   std::map<RequestId, std::vector<std::uint64_t>> histories_;
   std::map<RequestId, Sequence> sequences_;
   std::map<Place, Rows> memory_;
-  std::int64_t computed_rows_ = 0;
+  std::int64_t computed_rows_ = 0, growths_ = 0;
 };
 
 }  // namespace zoetrope

@@ -34,14 +34,51 @@ double multiply_pairs_in_registers(std::int64_t rounds, bool bf16_mode) {
   return static_cast<double>(rounds) * kSums * 16 * 4;
 }
 
+// Walk::kBytesScaled: rows of one pass over the weights, whose bytes are read once and widened in registers.
+template <int kRows>
+void bytes_dot_tile(const Tile& tile) {
+  const Tile t = tile;
+  const Fp8Widener widener;
+  const std::uint32_t* x = static_cast<const std::uint32_t*>(t.x);
+  const std::uint8_t* w = static_cast<const std::uint8_t*>(t.w);
+  const char* prefetch = t.prefetch;
+  Sums<kRows, 2> sums;
+  sums.begin(nullptr, /*zeros=*/true);
+  for (std::int64_t pair = t.pairs; pair > 0; --pair) {
+    prefetch_lines<1>(prefetch);
+    prefetch += t.prefetch_step;
+    U32x16 first, second;
+    widener.widen(w, first.all, second.all);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      multiply_add_pairs(sums.v[r][0], x[r], first);
+      multiply_add_pairs(sums.v[r][1], x[r], second);
+    }
+    x += kRows;
+    w += 64;
+  }
+  float block[kRows * 32];
+  sums.end(block);
+  add_scaled<kRows, 2>(t, block);
+}
+
+// More rows leave no registers for the tables.
+constexpr int kBytesRows = 8;
+constexpr TileFunction kBytesTiles[kBytesRows] = {bytes_dot_tile<1>, bytes_dot_tile<2>, bytes_dot_tile<3>,
+                                                  bytes_dot_tile<4>, bytes_dot_tile<5>, bytes_dot_tile<6>,
+                                                  bytes_dot_tile<7>, bytes_dot_tile<8>};
+
 struct Avx512Bf16Tiles {
   static constexpr int kTileRows = 12;
   static constexpr bool kPairs = true;
   static constexpr DotTable<kTileRows> kTable = make_dot_table<kTileRows>();
 
   static int vectors(int) { return 2; }
-  static bool reads_bytes(int) { return false; }
+  static bool reads_bytes(int rows) { return rows <= kBytesRows; }
   static TileFunction tile(int rows, Walk walk, int lines) {
+    if (walk == Walk::kBytesScaled) {
+      return kBytesTiles[rows - 1];
+    }
     return kTable.tiles.at[rows - 1][static_cast<int>(walk)][lines - 1];
   }
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) { widen_all_fp8(from, pairs, to); }
