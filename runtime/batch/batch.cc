@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <set>
 #include <thread>
@@ -152,6 +153,8 @@ class Feeder {
         throw;
       }
       record_failure(id, custom_id, "", error.what());
+    } catch (const std::bad_alloc&) {
+      record_failure(id, custom_id, "", where + ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
     }
   }
 

@@ -12,6 +12,7 @@
 
 #include "monitoring/check.h"
 #include "runtime/checkpoint/folder.h"
+#include "runtime/checkpoint/mapped_files.h"
 
 namespace zoetrope {
 namespace {
@@ -45,6 +46,7 @@ const std::byte* mapped(int descriptor, const std::filesystem::path& path, std::
                   "a file that can be mapped", "raise the limit on address space (ulimit -v)"});
     return nullptr;
   }
+  remember_mapping(static_cast<const std::byte*>(memory), bytes, path);
   return static_cast<const std::byte*>(memory);
 }
 
@@ -110,6 +112,7 @@ std::unique_ptr<ShardFile> ShardFile::open(const std::filesystem::path& path) {
 
 ShardFile::~ShardFile() {
   if (memory_ != nullptr) {
+    forget_mapping(memory_);
     ::munmap(const_cast<std::byte*>(memory_), bytes_);
   }
   if (descriptor_ >= 0) {

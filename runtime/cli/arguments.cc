@@ -18,7 +18,7 @@ constexpr const char* kAbout =
 void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--model", run.model, "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
   static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
-  app->add_option("--precision", run.precision, "bf16 (rounds where the reference rounds) or fp32; default bf16")
+  app->add_option("--precision", run.precision, "bf16 (products of bf16 numbers, sums in fp32) or fp32; default bf16")
       ->transform(CLI::CheckedTransformer(precisions).description("bf16|fp32"));
   app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
