@@ -15,6 +15,8 @@ inline constexpr MetricInfo kSteps{"zoetrope_steps_total", MetricKind::kCounter,
                                    "Steps that had rows to compute or pictures to encode."};
 inline constexpr MetricInfo kPrefillTokens{"zoetrope_prefill_tokens_total", MetricKind::kCounter,
                                            "Prompt tokens computed."};
+inline constexpr MetricInfo kCachedTokens{"zoetrope_prefix_cached_tokens_total", MetricKind::kCounter,
+                                          "Prompt tokens that the prefix cache had, so that nobody computed them."};
 inline constexpr MetricInfo kDecodeTokens{"zoetrope_decode_tokens_total", MetricKind::kCounter,
                                           "Drawn tokens computed."};
 inline constexpr MetricInfo kVisualUnits{"zoetrope_visual_units_total", MetricKind::kCounter,
@@ -26,6 +28,9 @@ inline constexpr MetricInfo kWaiting{"zoetrope_sequences_waiting", MetricKind::k
 inline constexpr MetricInfo kRunning{"zoetrope_sequences_running", MetricKind::kGauge, "Sequences running."};
 inline constexpr MetricInfo kPagesInUse{"zoetrope_kv_pages_in_use", MetricKind::kGauge,
                                         "KV pages handed out or promised, of each member of the ring.", "member"};
+inline constexpr MetricInfo kPagesKept{
+    "zoetrope_kv_pages_kept", MetricKind::kGauge,
+    "KV pages that only the prefix cache keeps, until a sequence needs them, of each member of the ring.", "member"};
 inline constexpr MetricInfo kPages{"zoetrope_kv_pages", MetricKind::kGauge, "KV pages of each member of the ring.",
                                    "member"};
 inline constexpr MetricInfo kEncodeSeconds{"zoetrope_encode_seconds",
@@ -52,14 +57,16 @@ inline constexpr MetricInfo kCollectiveMessages{"zoetrope_collective_messages_to
                                                 "Messages that all ranks sent, by axis.", "axis"};
 
 // What a catalogue test walks, and what docs can be checked against.
-inline constexpr std::array<const MetricInfo*, 18> kAll{&kSteps,
+inline constexpr std::array<const MetricInfo*, 20> kAll{&kSteps,
                                                         &kPrefillTokens,
+                                                        &kCachedTokens,
                                                         &kDecodeTokens,
                                                         &kVisualUnits,
                                                         &kRequests,
                                                         &kWaiting,
                                                         &kRunning,
                                                         &kPagesInUse,
+                                                        &kPagesKept,
                                                         &kPages,
                                                         &kEncodeSeconds,
                                                         &kFilmDecodeSeconds,

@@ -14,7 +14,7 @@ namespace zoetrope {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(TracePhase::kCount)> kNames{
-    "plan", "step",         "decode film", "encode",  "exchange features", "forward", "attention",
+    "plan", "step",         "grow",        "decode film", "encode",  "exchange features", "forward", "attention",
     "ring", "feed-forward", "dispatch",    "experts", "combine",           "hand-over", "head",    "draw"};
 
 std::string json_text(std::string_view text) {

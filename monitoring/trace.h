@@ -18,6 +18,7 @@ namespace zoetrope {
 enum class TracePhase : std::int32_t {
   kPlan,              // leader: take in, plan, share the plan
   kStep,              // all that a rank does for a plan
+  kGrow,              // a sequence's pages to the members that its span grows by
   kDecodeFilm,        // waiting for frames, and frames to patches
   kEncode,            // patches to features
   kExchangeFeatures,  // features to the owners of their tokens

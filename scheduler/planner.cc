@@ -1,6 +1,7 @@
 #include "scheduler/planner.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <utility>
@@ -164,6 +165,12 @@ bool Planner::idle() const {
 
 std::size_t Planner::waiting() const { return state_->waiting.size(); }
 std::size_t Planner::running() const { return state_->running.size(); }
+
+std::vector<std::int32_t> Planner::pages_kept() const {
+  std::vector<std::int32_t> pages;
+  std::ranges::transform(state_->pools, std::back_inserter(pages), &PagePool::reclaimable_pages);
+  return pages;
+}
 
 std::vector<std::int32_t> Planner::pages_in_use() const {
   std::vector<std::int32_t> pages;

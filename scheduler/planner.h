@@ -70,6 +70,7 @@ class Planner {
   bool idle() const;                     // nothing waits, runs or is to be released
   std::size_t waiting() const;
   std::size_t running() const;
+  std::vector<std::int32_t> pages_kept() const;    // by the prefix cache alone
   std::vector<std::int32_t> pages_in_use() const;  // handed out or promised, of each ring member; without those only kept
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the

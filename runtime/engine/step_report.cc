@@ -33,7 +33,8 @@ StepReport::StepReport(const ReportSettings& settings, const Layout& layout, std
                        const std::vector<std::string>& lanes)
     : layout_(layout) {
   for (const MetricInfo* info :
-       {&catalogue::kSteps, &catalogue::kPrefillTokens, &catalogue::kDecodeTokens, &catalogue::kVisualUnits}) {
+       {&catalogue::kSteps, &catalogue::kPrefillTokens, &catalogue::kCachedTokens,
+        &catalogue::kDecodeTokens, &catalogue::kVisualUnits}) {
     metrics_.counter(*info);
   }
   for (const char* outcome : kOutcomes) {
@@ -42,6 +43,7 @@ StepReport::StepReport(const ReportSettings& settings, const Layout& layout, std
   for (int member = 0; member < layout.ring; ++member) {
     metrics_.gauge(catalogue::kPages, text(static_cast<std::size_t>(member))).set(pages_per_member);
     metrics_.gauge(catalogue::kPagesInUse, text(static_cast<std::size_t>(member)));
+    metrics_.gauge(catalogue::kPagesKept, text(static_cast<std::size_t>(member)));
   }
   if (!settings.metrics_file.empty()) {
     metrics_file_ = std::make_unique<MetricsFile>(metrics_, settings.metrics_file, kMetricsPeriod);
@@ -54,6 +56,9 @@ StepReport::StepReport(const ReportSettings& settings, const Layout& layout, std
 void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& results, double seconds) {
   for (std::size_t rank = 0; trace_file_ && rank < results.size(); ++rank) {
     trace_file_->add(static_cast<int>(rank), results[rank].trace);
+  }
+  for (const SequenceStart& start : plan.starts) {
+    metrics_.counter(catalogue::kCachedTokens).add(static_cast<double>(start.cached_tokens));
   }
   if (plan.chunks.empty() && plan.encode.empty()) {
     return;
@@ -108,9 +113,10 @@ void StepReport::committed(const std::vector<Finished>& finished, const Planner&
   }
   metrics_.gauge(catalogue::kWaiting).set(static_cast<double>(planner.waiting()));
   metrics_.gauge(catalogue::kRunning).set(static_cast<double>(planner.running()));
-  const std::vector<std::int32_t> pages = planner.pages_in_use();
-  for (std::size_t member = 0; member < pages.size(); ++member) {
-    metrics_.gauge(catalogue::kPagesInUse, text(member)).set(pages[member]);
+  const std::vector<std::int32_t> used = planner.pages_in_use(), kept = planner.pages_kept();
+  for (std::size_t member = 0; member < used.size(); ++member) {
+    metrics_.gauge(catalogue::kPagesInUse, text(member)).set(used[member]);
+    metrics_.gauge(catalogue::kPagesKept, text(member)).set(kept[member]);
   }
 }
 

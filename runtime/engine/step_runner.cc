@@ -111,6 +111,7 @@ void StepRunner::begin(const StepMessage& message) {
 // Hands over the pages that move, all layers of a page together, some at a time: pages are sent from where they are and received
 // where they will be. Members that neither give nor take have no part in it.
 void StepRunner::grow(const Growth& growth) {
+  const Traced traced(compute_.trace, TracePhase::kGrow);
   constexpr std::size_t kBatchBytes = std::size_t{64} << 20;
   Sequence& sequence = sequences_.at(growth.id);
   const int own = ranks_.place.member;

@@ -76,7 +76,8 @@ TEST(RanksTest, BooksAreThoseOfTheCommunicatorsTheyAreNamedAfter) {
       EXPECT_EQ(books[axis].book->total(), axes[axis]->traffic());
       const TrafficEntry& last = books[axis].book->entries().back();
       EXPECT_EQ(last.what, kAxisNames[axis]);
-      EXPECT_EQ(last.sent.messages, (axis + 1) * static_cast<std::size_t>(std::bit_width(static_cast<unsigned>(axes[axis]->size()) - 1)));
+      const auto rounds = std::bit_width(static_cast<unsigned>(axes[axis]->size()) - 1);
+      EXPECT_EQ(last.sent.messages, (axis + 1) * static_cast<std::size_t>(rounds));
     }
   });
 }

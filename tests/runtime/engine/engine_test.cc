@@ -52,6 +52,24 @@ Questions film_questions() {
           {"second", film("film-45s.mp4", "What appears first?", R"(,"mm_processor_kwargs":{"max_frames":21})")}};
 }
 
+Questions questions_about_films() {
+  Questions questions;
+  const auto ask = [&](const std::string& name, const std::string& medium, const std::string& text, const std::string& more = "") {
+    questions[name] = R"({"messages":[{"role":"user","content":[)" + medium + R"(,{"type":"text","text":")" + text + R"("}]}],"max_tokens":16,"logprobs":true)" + more + "}";
+  };
+  const std::string film = R"({"type":"video_url","video_url":{"url":"film-45s.mp4"}})", other = R"({"type":"video_url","video_url":{"url":"film-30s.mp4"}})",
+                    picture = R"({"type":"image_url","image_url":{"url":"picture-2.png"}})";
+  ask("a first", film, "What appears first?");
+  ask("b last", film, "What appears last?");
+  ask("c other film", other, "What appears last?");
+  ask("d sampled", film, "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)");
+  ask("e other frames", film, "What appears first?", R"(,"mm_processor_kwargs":{"fps":1})");
+  ask("f film and picture", film + "," + picture, "Describe the picture.");
+  ask("g the first again", film, "What appears first?");
+  ask("h other film again", other, "What appears first?");
+  return questions;
+}
+
 Answers ask_all(Engine& engine, const Questions& questions) {
   Answers answers;
   std::mutex mutex;
@@ -205,6 +223,25 @@ double metric(const std::string& text, const std::string& series) {
   return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
 }
 
+struct Event {
+  std::string phase;
+  std::int64_t rank = 0, index = -1;
+  double begin = 0, duration = 0;
+};
+std::vector<Event> events_of(const fs::path& file) {
+  const std::string text = text_of(file);
+  const json::Value trace = json::parse(text, {"trace", Radius::kRequest});
+  std::vector<Event> events;
+  for (const json::Value& event : trace.at("traceEvents").as_array()) {
+    if (event.at("ph").as_string() == "X") {
+      const auto* const args = event.as_object().if_contains("args");
+      events.push_back({std::string(event.at("name").as_string()), event.at("tid").as_int64(), args == nullptr ? -1 : args->at("index").as_int64(),
+                        event.at("ts").to_number<double>(), event.at("dur").to_number<double>()});
+    }
+  }
+  return events;
+}
+
 TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
   EngineSettings how = settings(256);
   how.report = {scratch("metrics"), scratch("trace")};
@@ -230,17 +267,12 @@ TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
   EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"world\"}"), 1e4);
   EXPECT_EQ(metric(metrics, "zoetrope_collective_bytes_total{axis=\"pipe\"}"), 0);
 
-  const std::string text = text_of(how.report.trace_file);
-  const json::Value trace = json::parse(text, {"trace", Radius::kRequest});
   std::map<std::string, std::set<std::int64_t>> lanes;  // of each phase
   std::map<std::pair<std::int64_t, std::string>, double> spent;
-  for (const json::Value& event : trace.at("traceEvents").as_array()) {
-    if (event.at("ph").as_string() == "X") {
-      const std::string name(event.at("name").as_string());
-      lanes[name].insert(event.at("tid").as_int64());
-      spent[{event.at("tid").as_int64(), name}] += event.at("dur").to_number<double>();
-      EXPECT_GE(event.at("ts").to_number<double>(), 0);
-    }
+  for (const Event& event : events_of(how.report.trace_file)) {
+    lanes[event.phase].insert(event.rank);
+    spent[{event.rank, event.phase}] += event.duration;
+    EXPECT_GE(event.begin, 0);
   }
   for (const char* phase : {"step", "forward", "attention", "dispatch", "experts", "combine", "head", "encode"}) {
     EXPECT_EQ(lanes[phase], (std::set<std::int64_t>{0, 1, 2, 3})) << phase;
@@ -252,6 +284,40 @@ TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
     EXPECT_LE(of("dispatch") + of("experts") + of("combine") + of("attention") + of("head"), of("forward"));
     EXPECT_LE(of("forward") + of("encode"), of("step"));
   }
+  fs::remove(how.report.metrics_file);
+  fs::remove(how.report.trace_file);
+}
+
+TEST(Engine, TellsWhereAPipelineWaitsAndWhatTheCacheHad) {
+  EngineSettings how = settings(256);
+  how.sequences_max = 1;
+  how.report = {scratch("metrics"), scratch("trace")};
+  const Answers answers = over({1, 1, 2}, how, questions_about_films());
+  double cached = 0;
+  for (const auto& [name, told] : answers) {
+    cached += static_cast<double>(told.cached_tokens);
+  }
+  const std::string metrics = text_of(how.report.metrics_file);
+  EXPECT_GT(cached, 0);
+  EXPECT_EQ(metric(metrics, "zoetrope_prefix_cached_tokens_total"), cached);
+  EXPECT_GT(metric(metrics, "zoetrope_kv_pages_kept{member=\"0\"}"), 0);
+  EXPECT_EQ(metric(metrics, "zoetrope_kv_pages_in_use{member=\"0\"}"), 0);
+  EXPECT_GT(metric(metrics, "zoetrope_collective_messages_total{axis=\"pipe\"}"), 0);
+  EXPECT_EQ(metric(metrics, "zoetrope_collective_messages_total{axis=\"stage\"}"), 0);
+
+  std::map<std::string, std::set<std::int64_t>> lanes;    // of each phase
+  std::map<std::int64_t, std::set<std::int64_t>> layers;  // of each rank
+  for (const Event& event : events_of(how.report.trace_file)) {
+    lanes[event.phase].insert(event.rank);
+    if (event.phase == "attention") {
+      layers[event.rank].insert(event.index);
+    }
+  }
+  EXPECT_EQ(lanes["hand-over"], (std::set<std::int64_t>{0, 1}));
+  EXPECT_EQ(lanes["head"], (std::set<std::int64_t>{1}));
+  EXPECT_EQ(lanes["draw"], (std::set<std::int64_t>{1}));
+  EXPECT_EQ(layers[0].size() + layers[1].size(), 6U);
+  EXPECT_EQ(*layers[0].rbegin() + 1, *layers[1].begin());
   fs::remove(how.report.metrics_file);
   fs::remove(how.report.trace_file);
 }
@@ -333,24 +399,6 @@ TEST(Engine, OneAnswerInEveryStretch) {
 
 // Several questions about the same film and pictures: together, one after the other, in every span, with so little memory that
 // films push each other out, always the bits of each question alone.
-Questions questions_about_films() {
-  Questions questions;
-  const auto ask = [&](const std::string& name, const std::string& medium, const std::string& text, const std::string& more = "") {
-    questions[name] = R"({"messages":[{"role":"user","content":[)" + medium + R"(,{"type":"text","text":")" + text + R"("}]}],"max_tokens":16,"logprobs":true)" + more + "}";
-  };
-  const std::string film = R"({"type":"video_url","video_url":{"url":"film-45s.mp4"}})", other = R"({"type":"video_url","video_url":{"url":"film-30s.mp4"}})",
-                    picture = R"({"type":"image_url","image_url":{"url":"picture-2.png"}})";
-  ask("a first", film, "What appears first?");
-  ask("b last", film, "What appears last?");
-  ask("c other film", other, "What appears last?");
-  ask("d sampled", film, "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)");
-  ask("e other frames", film, "What appears first?", R"(,"mm_processor_kwargs":{"fps":1})");
-  ask("f film and picture", film + "," + picture, "Describe the picture.");
-  ask("g the first again", film, "What appears first?");
-  ask("h other film again", other, "What appears first?");
-  return questions;
-}
-
 TEST(Engine, OneAnswerFromACachedPrefix) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
     EngineSettings off = settings(1024, 1, precision);

@@ -22,6 +22,8 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
       {.id = RequestId{1}, .first_token = 0, .tokens = 100, .new_pages = {}, .sampled = {}, .drawn_tokens = {}},
       {.id = RequestId{2}, .first_token = 7, .tokens = 1, .new_pages = {}, .sampled = {7}, .drawn_tokens = {5}}};
   plan.encode = {{RequestId{1}, 0}, {RequestId{1}, 1}};
+  plan.starts.resize(2);
+  plan.starts[1].cached_tokens = 77;
   std::vector<StepResult> results(2);
   results[0].encode_seconds = 0.5;
   results[1].encode_seconds = 2;
@@ -34,6 +36,7 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
   results[1].counters.axes[0].bytes = 51;  // totals, not what the step added
   plan.chunks.erase(plan.chunks.begin());
   plan.encode.clear();
+  plan.starts.clear();
   report.step(plan, results, 0.02);
   report.step({}, results, 0.5);  // nothing to do: not a step
 
@@ -45,10 +48,11 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
 
   const std::string text = report.metrics().text();
   for (const char* line :
-       {"zoetrope_steps_total 2", "zoetrope_prefill_tokens_total 100", "zoetrope_decode_tokens_total 2",
+       {"zoetrope_steps_total 2", "zoetrope_prefill_tokens_total 100", "zoetrope_prefix_cached_tokens_total 77", "zoetrope_decode_tokens_total 2",
         "zoetrope_visual_units_total 2", "zoetrope_requests_total{outcome=\"length\"} 1",
         "zoetrope_requests_total{outcome=\"stop\"} 0", "zoetrope_sequences_running 1",
-        "zoetrope_kv_pages{member=\"1\"} 40", "zoetrope_encode_seconds_sum 2", "zoetrope_film_decode_seconds_total 6", "zoetrope_encode_seconds_count 1",
+        "zoetrope_kv_pages{member=\"1\"} 40", "zoetrope_kv_pages_kept{member=\"0\"} 0",
+        "zoetrope_encode_seconds_sum 2", "zoetrope_film_decode_seconds_total 6", "zoetrope_encode_seconds_count 1",
         "zoetrope_prefill_step_seconds_sum 4", "zoetrope_decode_step_seconds_sum 0.02",
         "zoetrope_expert_rows_total{rank=\"1\"} 10", "zoetrope_expert_load_max_over_mean_ratio 1.5",
         "zoetrope_collective_bytes_total{axis=\"world\"} 151",
