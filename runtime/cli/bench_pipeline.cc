@@ -16,7 +16,7 @@
 #include "runtime/cli/launch.h"
 #include "runtime/cli/stopwatch.h"
 #include "runtime/cli/terminal.h"
-#include "runtime/engine/wave_cost.h"
+#include "runtime/engine/step_cost.h"
 #include "runtime/json/json.h"
 
 namespace zoetrope {

@@ -21,7 +21,7 @@
 #include "runtime/engine/answer_builder.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
-#include "runtime/engine/wave_cost.h"
+#include "runtime/engine/step_cost.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
@@ -88,17 +88,6 @@ void log_traffic(const Ranks& ranks) {
                             {"hidden_seconds", entry.hidden_seconds}});
     }
   }
-}
-
-// Work of a row beside attention, and of handing over a page, counted in tokens of context that a row attends to: both have
-// 2 x heads x head_dim multiply-adds for each such token and layer, and a page takes as long as kLinkBalance of them a byte.
-WorkModel work_model_of(const TextConfig& text, const KvLayout& layout) {
-  constexpr std::int64_t kLinkBalance = 256;
-  const std::int64_t of_token = 2 * text.query_width();
-  const std::int64_t feed_forward = text.moe() ? text.experts_per_token * text.expert_intermediate : text.intermediate;
-  const std::int64_t of_row = text.hidden * (2 * text.query_width() + 2 * text.kv_width() + 3 * feed_forward);
-  return {.row = std::max<std::int64_t>(1, of_row / of_token),
-          .page_transfer = static_cast<std::int64_t>(layout.page_bytes()) * kLinkBalance / of_token};
 }
 
 std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
@@ -232,7 +221,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .span_members = settings.span_members,
                                     .waves_max = ranks.layout.pp == 1 ? 1 : settings.waves_max > 0 ? settings.waves_max : 4 * ranks.layout.pp,
                                     .wave_cost = wave_cost(config.text),
-                                    .work = settings.work.value_or(work_model_of(model->config().text, model->kv_layout())),
+                                    .work = settings.work.value_or(work_model(config.text, model->kv_layout())),
                                     .full_chunk_context = settings.full_chunk_context});
   start_report(pages);
   log::info("engine ready", {{"body", compute.body->name},
