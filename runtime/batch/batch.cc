@@ -194,6 +194,7 @@ class Feeder {
           const std::lock_guard lock(mutex_);
           ++counts_.answered;
           counts_.prompt_tokens += answer.prompt_tokens;
+          counts_.cached_tokens += answer.cached_tokens;
           counts_.completion_tokens += static_cast<std::int64_t>(answer.tokens.size());
           now = counts_;
         }

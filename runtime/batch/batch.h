@@ -25,6 +25,7 @@ struct BatchCounts {
   std::int64_t answered = 0;   // by this run
   std::int64_t failed = 0;     // recorded as errors by this run
   std::int64_t prompt_tokens = 0, completion_tokens = 0;
+  std::int64_t cached_tokens = 0;  // of prompt_tokens: computed for another line before
 };
 
 // One answered (or failed: error set) line, after it was recorded.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -93,15 +94,14 @@ void print_report(const Answer& answer, const Engine& engine, bool seed_matters)
   for (const MediaReport& report : answer.media) {
     out += line_of(report) + "\n";
   }
-  const auto tokens = static_cast<double>(answer.tokens.size());
   if (!answer.media.empty()) {
     out += fmt::format("frames decoded in {}, of which {} beside other work\n", human_seconds(answer.film_decode_seconds),
                        human_seconds(std::max(0.0, answer.film_decode_seconds - answer.film_wait_seconds)));
   }
-  out += fmt::format("{} prompt tokens: encoded in {}, prefilled in {}; {} answer tokens in {} ({:.1f} tokens/s); {}\n", answer.prompt_tokens,
-                     human_seconds(answer.encode_seconds), human_seconds(answer.prefill_seconds), answer.tokens.size(),
-                     human_seconds(answer.decode_seconds),
-                     answer.decode_seconds > 0 ? (tokens - 1) / answer.decode_seconds : 0.0, engine.described());
+  out += fmt::format("{} prompt tokens: encoded in {}, prefilled in {}; {} answer tokens in {} ({:.1f} tokens/s); {}\n",
+                     answer.prompt_tokens, human_seconds(answer.encode_seconds), human_seconds(answer.prefill_seconds),
+                     answer.tokens.size(), human_seconds(answer.decode_seconds),
+                     answer_rate(std::ssize(answer.tokens), answer.decode_seconds), engine.described());
   if (seed_matters) {
     out += fmt::format("seed {}\n", static_cast<std::int64_t>(answer.seed));
   }

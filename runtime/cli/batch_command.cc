@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <mutex>
 
@@ -28,7 +29,8 @@ std::string media_summary(const Answer& answer) {
   return out;
 }
 
-// One line for each answer, as they finish.
+// One block for each answer, as they finish: the whole batch is answered together, so a rate is that of one answer
+// beside others.
 void print_answer(const BatchAnswer& line) {
   const Answer& answer = *line.answer;
   std::string out;
@@ -36,8 +38,11 @@ void print_answer(const BatchAnswer& line) {
     out = fmt::format("{}  error: {}\n", line.custom_id, answer.error);
   } else {
     const double seconds = answer.encode_seconds + answer.prefill_seconds + answer.decode_seconds;
-    out = fmt::format("{}  {}\n    {}\n    {}{} prompt tokens, {} answer tokens, {}\n", line.custom_id, line.question, answer.text, media_summary(answer),
-                      answer.prompt_tokens, answer.tokens.size(), human_seconds(seconds));
+    const std::string cached = answer.cached_tokens > 0 ? fmt::format(" ({} cached)", answer.cached_tokens) : "";
+    out = fmt::format("{}  {}\n    {}\n    {}{} prompt tokens{}, {} answer tokens at {:.0f} tokens/s, {} in all\n",
+                      line.custom_id, line.question, answer.text, media_summary(answer), answer.prompt_tokens, cached,
+                      answer.tokens.size(), answer_rate(std::ssize(answer.tokens), answer.decode_seconds),
+                      human_seconds(seconds));
   }
   std::fputs(out.c_str(), stdout);
   std::fflush(stdout);
@@ -64,11 +69,16 @@ int run_batch(const RunArguments& run, const BatchArguments& batch) {
     const BatchCounts counts = job.run(engine, ranks.leader());
     if (ranks.leader()) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-      std::fputs(fmt::format("{} lines: {} answered, {} failed, {} kept from an earlier run; {} prompt + {} answer tokens in {} ({:.0f} tokens/s); {}\n",
-                             counts.lines, counts.answered, counts.failed, counts.kept, counts.prompt_tokens, counts.completion_tokens,
-                             human_seconds(seconds), static_cast<double>(counts.prompt_tokens + counts.completion_tokens) / seconds, engine.described())
-                     .c_str(),
-                 stderr);
+      std::fputs(
+          fmt::format(
+              "{} lines: {} answered, {} failed, {} kept from an earlier run; {} prompt tokens ({} cached: computed "
+              "for an earlier line) and {} answer tokens in {}: {:.0f} tokens computed a second; {}\n",
+              counts.lines, counts.answered, counts.failed, counts.kept, counts.prompt_tokens, counts.cached_tokens,
+              counts.completion_tokens, human_seconds(seconds),
+              static_cast<double>(counts.prompt_tokens - counts.cached_tokens + counts.completion_tokens) / seconds,
+              engine.described())
+              .c_str(),
+          stderr);
     }
     return 0;
   });

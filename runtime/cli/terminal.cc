@@ -19,6 +19,10 @@ std::string human_seconds(double seconds) {
   return whole < 3600 ? fmt::format("{} min {} s", whole / 60, whole % 60) : fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
 }
 
+double answer_rate(std::int64_t tokens, double seconds) {
+  return tokens > 1 && seconds > 0 ? static_cast<double>(tokens - 1) / seconds : 0.0;
+}
+
 std::string human_bytes(double bytes) {
   static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   int unit = 0;

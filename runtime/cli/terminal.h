@@ -14,6 +14,9 @@ bool standard_error_is_terminal();
 std::string human_seconds(double seconds);
 // "12.3 MiB".
 std::string human_bytes(double bytes);
+// Rate of an answer in tokens per second: `tokens` drawn, the last of them `seconds` after the first; 0 where there is
+// none.
+double answer_rate(std::int64_t tokens, double seconds);
 
 class Progress {
  public:

@@ -117,6 +117,25 @@ TEST_F(BatchFolder, ARerunAnswersOnlyWhatIsMissing) {
   EXPECT_EQ(run().answered, 0);
 }
 
+TEST_F(BatchFolder, CountsWhatEarlierLinesHadComputed) {
+  const std::string same(1500, 'x');  // more than a page of KV, and alike in all lines
+  std::string lines;
+  for (int i = 0; i < 6; ++i) {
+    lines += line(fmt::format("q{}", i), fmt::format("\"{} {}?\"", same, i));
+  }
+  write(lines);
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.answered, 6);
+  std::int64_t cached = 0;
+  for (const auto& [id, record] : records()) {
+    const json::Object& usage = record.at("response").as_object().at("body").as_object().at("usage").as_object();
+    cached += usage.at("prompt_tokens_details").as_object().at("cached_tokens").as_int64();
+  }
+  EXPECT_GT(counts.cached_tokens, 0);
+  EXPECT_EQ(counts.cached_tokens, cached);
+  EXPECT_LT(counts.cached_tokens, counts.prompt_tokens);
+}
+
 TEST_F(BatchFolder, ErrorsAreKeptUnlessTheyAreToBeRetried) {
   write(line("later", R"([{"type":"image_url","image_url":{"url":"later.png"}},{"type":"text","text":"What colour is it?"}])"));
   EXPECT_EQ(run().failed, 1);

@@ -13,6 +13,13 @@ TEST(Terminal, TimesAndSizesAsPeopleSayThem) {
   EXPECT_EQ(human_bytes(12.3 * 1024 * 1024), "12.3 MiB");
 }
 
+TEST(Terminal, TheRateOfAnAnswerCountsFromItsFirstToken) {
+  EXPECT_EQ(answer_rate(11, 2), 5);
+  EXPECT_EQ(answer_rate(1, 2), 0);
+  EXPECT_EQ(answer_rate(0, 2), 0);
+  EXPECT_EQ(answer_rate(11, 0), 0);
+}
+
 TEST(Terminal, ASilentRankPrintsNothing) {
   testing::internal::CaptureStderr();
   {
