@@ -40,6 +40,18 @@ constexpr Named kWays[] = {{"pages, shared", RingPass::kPages, RingTransport::kS
                            {"queries, shared", RingPass::kQueries, RingTransport::kShared},
                            {"queries, messages", RingPass::kQueries, RingTransport::kMessages}};
 
+// Ranks of several hosts share no memory: with --ring-transport messages there is nothing else to measure.
+std::vector<RingTransport> transports_of(RingTransport wish) {
+  return wish == RingTransport::kMessages ? std::vector{RingTransport::kMessages}
+                                          : std::vector{RingTransport::kShared, RingTransport::kMessages};
+}
+
+std::vector<Named> ways_of(RingTransport wish) {
+  std::vector<Named> ways(std::begin(kWays), std::end(kWays));
+  std::erase_if(ways, [&](const Named& way) { return wish == RingTransport::kMessages && way.transport != wish; });
+  return ways;
+}
+
 std::vector<float> random_rows(std::int64_t first, std::int64_t end, std::int64_t columns, unsigned seed) {
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>((end - first) * columns));
@@ -56,15 +68,17 @@ std::vector<float> random_rows(std::int64_t first, std::int64_t end, std::int64_
 // ones in private memory, all of them), and the rows that this rank computes.
 class Step {
  public:
-  Step(Ranks& ranks, const Compute& compute, std::int64_t context, std::int64_t tokens)
+  Step(Ranks& ranks, const Compute& compute, RingTransport wish, std::int64_t context, std::int64_t tokens)
       : ranks_(ranks),
         compute_(compute),
+        wish_(wish),
         span_{.members = ranks.ring->size(), .first_member = 0, .ring = ranks.ring->size()},
         first_(context - tokens),
         tokens_(tokens),
         pages_(div_ceil(context, std::int64_t{kPageTokens})),
         pool_pages_(div_ceil(pages_, std::int64_t{span_.members})),
-        shared_(*ranks.ring, ranks.host_name, static_cast<std::size_t>(pool_pages_) * kLayout.page_bytes(), RingTransport::kShared),
+        shared_(*ranks.ring, ranks.host_name, static_cast<std::size_t>(pool_pages_) * kLayout.page_bytes(),
+                transports_of(wish)[0]),
         own_(static_cast<std::size_t>(pool_pages_) * kLayout.page_bytes(), "a member's pages"),
         whole_(static_cast<std::size_t>(pages_) * kLayout.page_bytes(), "a whole sequence") {
     for (const int place : shared_.places()) {
@@ -153,7 +167,7 @@ class Step {
       table_.push_back(static_cast<std::int32_t>(page / span_.members));
       std::memcpy(whole.page(page), pattern.page(page % kPatterns), kLayout.page_bytes());
       if (span_.owner(page) == ranks_.ring->rank()) {
-        for (const RingTransport transport : {RingTransport::kShared, RingTransport::kMessages}) {
+        for (const RingTransport transport : transports_of(wish_)) {
           std::memcpy(pages(transport).own.page(table_.back()), pattern.page(page % kPatterns), kLayout.page_bytes());
         }
       }
@@ -171,6 +185,7 @@ class Step {
 
   Ranks& ranks_;
   Compute compute_;
+  RingTransport wish_;
   Span span_;
   std::int64_t first_, tokens_, pages_, pool_pages_;
   RingMemory shared_;
@@ -218,11 +233,13 @@ std::uint64_t closed_form(const Step& step, const RingJob& job, const Named& way
 }
 
 // Rounds of: independent, free order, then every way; the first round warms up and compares the bits.
-std::vector<Row> measure(Ranks& ranks, const Compute& compute, std::int64_t context, std::int64_t tokens, int reps) {
-  Step step(ranks, compute, context, tokens);
+std::vector<Row> measure(Ranks& ranks, const Compute& compute, RingTransport wish, std::int64_t context,
+                         std::int64_t tokens, int reps) {
+  Step step(ranks, compute, wish, context, tokens);
+  const std::vector<Named> named = ways_of(wish);
   std::vector<RingAttention> ways;
   std::vector<Row> rows{{"independent", 0, 0, balance(step, RingPass::kPages), 0, 0}, {"independent, free order", 0, 0, balance(step, RingPass::kPages), 0, 0}};
-  for (const Named& way : kWays) {
+  for (const Named& way : named) {
     ways.emplace_back(*ranks.ring, compute, kLayout, way.pass);
     rows.push_back({way.name, 0, 0, balance(step, way.pass), 0, 0});
   }
@@ -235,10 +252,11 @@ std::vector<Row> measure(Ranks& ranks, const Compute& compute, std::int64_t cont
     for (std::size_t w = 0; w < ways.size(); ++w) {
       const RingJob job = step.job(out);
       const std::uint64_t before = ranks.ring->traffic().bytes;
-      now.push_back(slowest(*ranks.world, [&] { ways[w].run(step.pages(kWays[w].transport), kHeads, std::span(&job, 1), true); }));
+      now.push_back(slowest(*ranks.world,
+                            [&] { ways[w].run(step.pages(named[w].transport), kHeads, std::span(&job, 1), true); }));
       if (rep == 0) {
         rows[w + 2].bytes = static_cast<std::uint64_t>(sum_over_ranks(*ranks.world, static_cast<double>(ranks.ring->traffic().bytes - before)));
-        rows[w + 2].closed_form = closed_form(step, job, kWays[w]);
+        rows[w + 2].closed_form = closed_form(step, job, named[w]);
         check(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)) == 0, "a ring gives the bits of one member");
         check_eq(rows[w + 2].bytes, rows[w + 2].closed_form, "a ring sends the bytes of its closed form");
       }
@@ -265,13 +283,14 @@ struct Crossover {
   double regret() const { return (chosen_pages ? pages : queries) / std::min(pages, queries) - 1; }
 };
 
-std::vector<Crossover> cross(Ranks& ranks, const Compute& compute, const RingRates& rates, std::int64_t context, std::int64_t most, int reps) {
+std::vector<Crossover> cross(Ranks& ranks, const Compute& compute, const RingRates& rates, RingTransport wish,
+                             std::int64_t context, std::int64_t most, int reps) {
   std::vector<Crossover> all;
   RingAttention by_pages(*ranks.ring, compute, kLayout, RingPass::kPages), by_queries(*ranks.ring, compute, kLayout, RingPass::kQueries);
   std::vector<float> out;
   for (std::int64_t tokens = 1; tokens <= most; tokens *= 4) {
-    const Step step(ranks, compute, context, tokens);
-    for (const RingTransport transport : {RingTransport::kShared, RingTransport::kMessages}) {
+    const Step step(ranks, compute, wish, context, tokens);
+    for (const RingTransport transport : transports_of(wish)) {
       const RingJob job = step.job(out);
       const RingStep seen = RingAttention::step_of(kLayout, kHeads, job, transport == RingTransport::kShared);
       std::vector<double> pages, queries;
@@ -360,7 +379,7 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
     json::Array all;
     for (const std::int64_t context : contexts) {
       const std::int64_t tokens = std::min(bench.quick ? std::int64_t{128} : bench.tokens, context);
-      const auto rows = measure(ranks, compute, context, tokens, bench.quick ? 1 : bench.reps);
+      const auto rows = measure(ranks, compute, run.ring_transport, context, tokens, bench.quick ? 1 : bench.reps);
       if (!ranks.leader()) {
         continue;
       }
@@ -389,7 +408,8 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
     const std::int64_t context = contexts.front();
     std::vector<Crossover> steps;
     if (bench.depth == 0) {
-      steps = cross(ranks, compute, rates, context, bench.quick ? 64 : 1024, bench.quick ? 1 : bench.reps);
+      steps = cross(ranks, compute, rates, run.ring_transport, context, bench.quick ? 256 : 1024,
+                    bench.quick ? 1 : bench.reps);
     }
     if (ranks.leader() && bench.json) {
       json::Object object;
