@@ -105,7 +105,7 @@ struct Engine::State {
   };
   struct Live {
     std::unique_ptr<AnswerBuilder> answer;
-    std::int64_t prompt_tokens = 0;
+    std::int64_t prompt_tokens = 0, tokens_max = 0;  // tokens_max: with the longest answer
     SequencePayload payload;  // until the sequence starts
     std::string failure;      // why it is being cancelled
   };
@@ -155,6 +155,7 @@ struct Engine::State {
   void take_in();
   void admit(Submission submission);
   StepMessage message_of(StepPlan plan);
+  void log_memory(const SequenceStart& start) const;
   std::vector<Drawn> deliver(const StepPlan& plan, const std::vector<StepResult>& results);
   void conclude(const std::vector<Finished>& done);
 };
@@ -264,6 +265,7 @@ void Engine::State::admit(Submission submission) {
   entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
                                                  checkpoint.generation().eos, std::move(submission.callbacks));
   entry.prompt_tokens = request.prompt_tokens;
+  entry.tokens_max = request.prompt_tokens + request.new_tokens_max;
   if (const auto why = planner->refusal(request)) {
     entry.answer->finish(FinishReason::kAborted, *why);
     return;
@@ -293,9 +295,36 @@ void Engine::State::take_in() {
   }
 }
 
+// What a sequence will take of the busiest member of its span (its pages at its longest; a growth leaves a member
+// fewer), and of every rank: the prompt, and a stretch of its film as patches and features, twice (one is computed, one
+// comes).
+void Engine::State::log_memory(const SequenceStart& start) const {
+  const Live& entry = live.at(start.id);
+  const Prompt& prompt = entry.payload.prompt;
+  const std::int64_t pages = start.span.pages_of(0, div_ceil<std::int64_t>(entry.tokens_max, kPageTokens));
+  const auto page_bytes = static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()));
+  std::int64_t unit_tokens = 0, film_tokens = 0;
+  for (const VisualUnit& unit : prompt.units) {
+    unit_tokens = std::max(unit_tokens, unit.tokens);
+    film_tokens += unit.tokens;
+  }
+  const std::int64_t stretch =
+      std::min({film_tokens, stretch_tokens_for(settings, *model), SchedulerLimits{}.stretch_units * unit_tokens});
+  const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
+  log::info("memory planned", {{"request", static_cast<std::int64_t>(start.id)},
+                               {"members", start.span.members},
+                               {"prompt_tokens", entry.prompt_tokens},
+                               {"kv_bytes", pages * page_bytes},
+                               {"weights_bytes", model->resident_bytes()},
+                               {"prompt_bytes", prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
+                                                    prompt.units.size() * sizeof(VisualUnit)},
+                               {"stretch_bytes", 2 * stretch * (kPixelBytesOfToken + feature_bytes)}});
+}
+
 StepMessage Engine::State::message_of(StepPlan plan) {
   StepMessage message;
   for (const SequenceStart& start : plan.starts) {
+    log_memory(start);
     Live& entry = live.at(start.id);
     entry.answer->started(start.span.members, start.cached_tokens);
     message.payloads.push_back(std::move(entry.payload));

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-PROGRAM, SOURCE = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+PROGRAM, SOURCE = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
 SAMPLES = SOURCE / "models" / "samples"
 
 
@@ -62,6 +62,37 @@ def pipeline():
         said.append((answer["token_ids"], [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]]))
         expect(not more or "pp 2 x" in answer["engine"], f"{more}: the engine: {answer['engine']}")
     expect(all(other == said[0] for other in said), f"different answers: {said}")
+
+
+def answered(folder, frames, ranks, more):
+    """The usage, the tokens with the 20 likeliest at each and the log of one question about two films of at most so many frames each."""
+    films = [{"type": "video", "video": str(SAMPLES / f"film-{length}.mp4")} for length in ("60s", "90s")]
+    body = {"model": "lantern-moe", "messages": [{"role": "user", "content": [*films, {"type": "text", "text": "What appears first in the second film?"}]}],
+            "max_tokens": 4, "temperature": 0, "logprobs": True, "top_logprobs": 20,
+            "mm_processor_kwargs": {"fps": 100, "max_frames": frames, "min_pixels": 102400, "max_pixels": 147456, "total_pixels": 1 << 30}}
+    out, began = folder / f"{frames}-{ranks}.jsonl", time.monotonic()
+    (folder / "in.jsonl").write_text(json.dumps({"custom_id": "long", "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n")
+    result = run("batch", "--verbose", "--input", folder / "in.jsonl", "--output", out, *more, ranks=ranks, timeout=280)
+    expect(result.returncode == 0, f"{more}: exit code {result.returncode}: {result.stderr}")
+    answer = json.loads(out.read_text())
+    expect(answer["error"] is None, f"{more}: {answer['error']}")
+    usage, tokens = answer["response"]["body"]["usage"], answer["response"]["body"]["choices"][0]["logprobs"]["content"]
+    print(f"{' '.join(more) or 'one process'}: {usage['prompt_tokens']} prompt tokens, {len(tokens)} drawn in {time.monotonic() - began:.1f} s", flush=True)
+    return usage, tokens, result.stderr
+
+
+def long_context():
+    """A context of 65,536 tokens or more, spread over 2 ranks in shared memory, and one of 15,000 or more over a ring of 2 in each of 2
+    stages, by messages: the tokens of one process, with the same 20 likeliest at each and their log-probabilities equal bit for bit."""
+    with tempfile.TemporaryDirectory() as folder:
+        for frames, least, ranks, more in ((500, 65536, 2, ("--span", "2", "--ring-transport", "shared")),
+                                           (120, 15000, 4, ("--pp", "2", "--span", "2", "--ring-transport", "messages"))):
+            usage, tokens, _ = answered(pathlib.Path(folder), frames, 0, ())
+            expect(usage["prompt_tokens"] >= least and usage["prompt_tokens_details"]["video_tokens"] >= 0.9 * usage["prompt_tokens"], f"the prompt: {usage}")
+            expect(len(tokens) == 4 and all(len(token["top_logprobs"]) == 20 for token in tokens), f"tokens: {tokens}")
+            spread = answered(pathlib.Path(folder), frames, ranks, more)
+            expect(spread[:2] == (usage, tokens), f"{more}: different answers: {tokens} {spread[:2]}")
+            expect(f"ring_transport={more[-1]} " in spread[2] and f"members={more[more.index('--span') + 1]} " in spread[2], f"{more}: {spread[2]}")
 
 
 def bench_ranks():
