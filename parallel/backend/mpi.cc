@@ -100,6 +100,29 @@ struct MpiEndpoint {
   std::vector<std::byte> own_memory;                    // of the board until the host's memory is there
   std::unique_ptr<HostMemory> board_memory;
   std::unique_ptr<JobBoard> board;
+  Clock::time_point next_look{};  // at the processes of this host
+  Clock::time_point stopped_since{};
+  int stopped_rank = -1;
+
+  // While this rank waits: once a second, whether a process of this host stands still. The launcher never notices that.
+  void look_for_stopped(std::string_view what) {
+    constexpr auto kEvery = std::chrono::seconds(1);
+    constexpr auto kStoppedMax = std::chrono::seconds(4);
+    const auto now = Clock::now();
+    if (now < next_look) {
+      return;
+    }
+    // A rank that was stopped itself, with the whole job, counts anew.
+    const bool watched = now < next_look + 2 * kEvery;
+    next_look = now + kEvery;
+    const int found = board->stopped_process();
+    if (found != stopped_rank || !watched) {
+      stopped_rank = found;
+      stopped_since = now;
+    } else if (found >= 0 && now >= stopped_since + kStoppedMax) {
+      give_up_stopped(*board, rank, what, found, kStoppedMax);
+    }
+  }
 };
 
 class MpiCommunicator;
@@ -290,6 +313,7 @@ bool MpiFlight::moved() {
 void MpiFlight::check_in_time(Clock::time_point since) {
   MpiEndpoint& endpoint = *comm_.endpoint_;
   endpoint.board->throw_if_stopped();
+  endpoint.look_for_stopped(what_);
   if (Clock::now() >= since + endpoint.deadline) {
     const auto ranks = missing();
     endpoint.board->set_waits_for(endpoint.rank, ranks.front());
@@ -461,6 +485,7 @@ MpiJob::MpiJob() : state_(std::make_unique<State>()) {
   endpoint.board_memory = memory_of_host(state_->host_communicator());
   const auto shared = endpoint.board_memory->allocate(JobBoard::bytes(endpoint.size));
   endpoint.board = std::make_unique<JobBoard>(shared, endpoint.size);
+  endpoint.board->set_process(endpoint.rank, own_process());
   const auto host = state_->host_communicator();
   state_->ranks_sharing_cores = ranks_with_equal_affinity(*host);
 }

@@ -17,6 +17,7 @@
 namespace zoetrope {
 namespace {
 
+constexpr const char* kInvalid = "invalid_request";
 constexpr std::size_t kLineBytesMax = std::size_t{1} << 30;  // a film as a data URL fits
 
 std::string question_of(const ChatRequest& request) {
@@ -38,12 +39,12 @@ std::string question_of(const ChatRequest& request) {
   return "";
 }
 
-json::Object error_record(const std::string& id, const std::optional<std::string>& custom_id, const std::string& message) {
+json::Object error_record(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code, const std::string& message) {
   json::Object record;
   record["id"] = id;
   record["custom_id"] = custom_id ? json::Value(*custom_id) : json::Value(nullptr);
   record["response"] = nullptr;
-  record["error"] = json::Object{{"code", "invalid_request"}, {"message", message}};
+  record["error"] = json::Object{{"code", code}, {"message", message}};
   return record;
 }
 
@@ -122,6 +123,7 @@ class Feeder {
     const std::string where = fmt::format("{} line {}", settings_.input.filename().string(), line_number_);
     const std::string id = fmt::format("batch_req_{}", line_number_);
     std::optional<std::string> custom_id;
+    std::string_view code = kInvalid;
     {
       const std::lock_guard lock(mutex_);
       ++counts_.lines;
@@ -139,6 +141,7 @@ class Feeder {
         return;
       }
       if (!seen_.insert(*custom_id).second) {
+        code = kRepeatedId;
         fields.refuse("custom_id", zoetrope::quoted(*custom_id) + ", which stands on an earlier line", "an id of its own for every line", "rename it");
       }
       if (const std::string url = fields.text_or("url", "/v1/chat/completions"); url != "/v1/chat/completions") {
@@ -152,9 +155,9 @@ class Feeder {
       if (error.radius() != Radius::kRequest) {
         throw;
       }
-      record_failure(id, custom_id, "", error.what());
+      record_failure(id, custom_id, code, "", error.what());
     } catch (const std::bad_alloc&) {
-      record_failure(id, custom_id, "", where + ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
+      record_failure(id, custom_id, code, "", where + ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
     }
   }
 
@@ -181,7 +184,7 @@ class Feeder {
   void finished(const std::string& id, const std::string& custom_id, const std::string& question, bool logprobs, const Answer& answer) {
     try {
       if (!answer.error.empty()) {
-        record_failure(id, custom_id, question, answer.error);
+        record_failure(id, custom_id, kInvalid, question, answer.error);
       } else {
         json::Object record;
         record["id"] = id;
@@ -208,8 +211,14 @@ class Feeder {
     room_.notify_one();
   }
 
-  void record_failure(const std::string& id, const std::optional<std::string>& custom_id, const std::string& question, const std::string& why) {
-    journal_.append(error_record(id, custom_id, why));
+  void record_failure(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code, const std::string& question,
+                      const std::string& why) {
+    if ((!custom_id || code == kRepeatedId) && journal_.failed_lines().contains(id)) {
+      const std::lock_guard lock(mutex_);
+      ++counts_.kept;
+      return;
+    }
+    journal_.append(error_record(id, custom_id, code, why));
     Answer answer;
     answer.error = why;
     BatchCounts now;

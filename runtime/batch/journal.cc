@@ -73,8 +73,12 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
     if (retry_errors && record.has("error")) {
       continue;
     }
-    if (record.has("custom_id")) {
+    const json::Value* error = value.as_object().if_contains("error");
+    const json::Value* code = error != nullptr && error->is_object() ? error->as_object().if_contains("code") : nullptr;
+    if (const bool repeated = code != nullptr && *code == kRepeatedId; !repeated && record.has("custom_id")) {
       answered_.insert(record.text("custom_id"));
+    } else if (record.has("id")) {
+      failed_lines_.insert(record.text("id"));
     }
     kept.append(line).push_back('\n');
   }

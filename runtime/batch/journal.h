@@ -11,6 +11,9 @@
 
 namespace zoetrope {
 
+// The code of the error of a line whose custom_id stands on an earlier one.
+inline constexpr const char* kRepeatedId = "repeated_custom_id";
+
 class Journal {
  public:
   // Opens or creates `file`, reads the custom_ids that are answered. retry_errors: records of errors are dropped first (the
@@ -21,6 +24,9 @@ class Journal {
   Journal& operator=(const Journal&) = delete;
 
   const std::set<std::string>& answered() const { return answered_; }
+  // Ids (batch_req_LINE) of recorded lines that have no custom_id of their own: none, or the one of an earlier line, whose
+  // answer such a record is not.
+  const std::set<std::string>& failed_lines() const { return failed_lines_; }
   std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
 
   // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses.
@@ -28,7 +34,7 @@ class Journal {
 
  private:
   std::filesystem::path file_;
-  std::set<std::string> answered_;
+  std::set<std::string> answered_, failed_lines_;
   std::size_t torn_bytes_ = 0;
   std::mutex mutex_;
   int descriptor_ = -1;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <map>
 
 #include "monitoring/error.h"
@@ -15,11 +16,30 @@ constexpr const char* kAbout =
     "Zoetrope answers questions about pictures and films with Qwen3-VL, on one core or on many machines.\n"
     "Put mpirun in front and every command runs on all ranks: mpirun -n 4 zoetrope batch ...";
 
+// A name of an enumerator; its number is no name.
+template <typename T>
+CLI::Validator one_of(const std::map<std::string, T>& values) {
+  std::string names;
+  for (const auto& [name, value] : values) {
+    names += (names.empty() ? "" : "|") + name;
+  }
+  return CLI::Validator(
+      [values, names](std::string& word) {
+        const auto found = values.find(word);
+        if (found == values.end()) {
+          return fmt::format("found {}, expected one of {}", zoetrope::quoted(word), names);
+        }
+        word = std::to_string(static_cast<std::int64_t>(found->second));
+        return std::string();
+      },
+      names);
+}
+
 void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--model", run.model, "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
   static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
   app->add_option("--precision", run.precision, "bf16 (products of bf16 numbers, sums in fp32) or fp32; default bf16")
-      ->transform(CLI::CheckedTransformer(precisions).description("bf16|fp32"));
+      ->transform(one_of(precisions));
   app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary; default 1")->check(CLI::Range(1, 1024));
@@ -27,7 +47,8 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(CLI::Range(1, 1024));
   app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(CLI::Range(1, 1024));
   app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()).description(""));
   app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(CLI::PositiveNumber);
   app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(CLI::Range(2, 1 << 20));
   app->add_option("--span", run.span, "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
@@ -36,7 +57,7 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
   app->add_option("--ring-transport", run.ring_transport,
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
-      ->transform(CLI::CheckedTransformer(transports).description("auto|shared|messages"));
+      ->transform(one_of(transports));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
   app->add_option("--full-chunk-context", run.full_chunk_context,
                   "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the same time; default 32768")
@@ -124,9 +145,9 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
     }
     const std::vector<std::string_view> candidates(names.begin(), names.end());
     const std::string nearest = nearest_name(name, candidates);
-    throw UsageError(fmt::format("unknown flag {}: expected {}; see zoetrope {} --help", zoetrope::quoted(name),
+    throw UsageError(fmt::format("unknown flag {}: expected {}; see zoetrope{} --help", zoetrope::quoted(name),
                                  nearest.empty() ? "a flag of this command" : "perhaps '" + nearest + "'",
-                                 command == &app ? "" : command->get_name()));
+                                 command == &app ? "" : " " + command->get_name()));
   }
 }
 

@@ -134,7 +134,7 @@ def killed_batch():
     """A batch whose rank is killed ends within 10 seconds, keeps what was answered, and a rerun completes it."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        lines = (SAMPLES / "questions.jsonl").read_text().replace('"url": "', f'"url": "{SAMPLES}/')
+        lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
         (folder / "in.jsonl").write_text(lines)
         out = folder / "out.jsonl"
         words = ["batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "2"]
@@ -155,9 +155,40 @@ def killed_batch():
         expect(kept >= 4, "answers were lost")
         result = run(*words, ranks=2, timeout=240)
         expect(result.returncode == 0, result.stderr)
-        ids = [json.loads(line)["custom_id"] for line in out.read_text().splitlines()]
+        records = [json.loads(line) for line in out.read_text().splitlines()]
+        expect(all(r["error"] is None for r in records), f"lines failed: {[r['error'] for r in records if r['error']][:1]}")
+        ids = [r["custom_id"] for r in records]
         expect(len(ids) == len(set(ids)) == lines.count("\n"), f"{len(ids)} records, {len(set(ids))} different, for {lines.count(chr(10))} lines")
         expect("kept from an earlier run" in result.stderr, result.stderr)
+
+
+def stopped_rank():
+    """A rank that is stopped (SIGSTOP) is named by the others, who end within 10 seconds; nothing waits for the exchange's deadline."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
+        (folder / "in.jsonl").write_text(lines)
+        out = folder / "out.jsonl"
+        words = ["batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "2", "--span", "2"]
+        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, words)]
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while (not out.exists() or out.read_text().count("\n") < 2) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}"], capture_output=True, text=True).stdout.split()
+        ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
+        expect(len(ranks) == 2, f"expected 2 ranks, found {ranks}")
+        os.kill(max(ranks), signal.SIGSTOP)
+        began = time.monotonic()
+        _, said = job.communicate(timeout=30)
+        took = time.monotonic() - began
+        expect(took < 10 and job.returncode == 1, f"the job ended after {took:.1f} s with {job.returncode}")
+        told = [line for line in said.splitlines() if line.startswith("zoetrope:")]
+        expect(len(told) == 1 and "stopped by a signal" in told[0] and "on host" in told[0], f"said: {said}")
+        alive = ranks
+        while alive and time.monotonic() < began + 10:
+            alive = [pid for pid in ranks if subprocess.run(["readlink", f"/proc/{pid}/exe"], capture_output=True, check=False).returncode == 0]  # none: a zombie
+        expect(not alive, f"left behind: {alive}")
 
 
 def mistakes():
@@ -173,6 +204,10 @@ def mistakes():
             (2, ["tell"], "expected"),
             (2, ["ask", "?", "--threads", "none"], "threads"),
             (2, ["ask", "?", "--body", "sse9"], "sse9"),
+            (2, ["ask", "?", "--kv-memory", "-5"], "-5"),
+            (2, ["ask", "?", "--kv-memory", "0"], "--kv-memory"),
+            (2, ["ask", "?", "--precision", "fp16"], "found 'fp16', expected one of bf16|fp32"),
+            (2, ["ask", "?", "--ring-transport", "1"], "expected one of auto|messages|shared"),
             (1, ["ask", "--model", folder / "gone", "?"], "gone"),
             (1, ["ask", "--model", folder / "empty", "?"], "config.json"),
             (1, ["ask", "--video", folder / "gone.mp4", "?"], "gone.mp4"),

@@ -136,6 +136,24 @@ TEST_F(BatchFolder, CountsWhatEarlierLinesHadComputed) {
   EXPECT_LT(counts.cached_tokens, counts.prompt_tokens);
 }
 
+TEST_F(BatchFolder, ARerunLosesNoAnswerToARepeatedIdAndRecordsNoBadLineTwice) {
+  write(line("a", "\"Who are you?\"") + line("a", "\"Who else?\"") + "this is not JSON\n");
+  EXPECT_EQ(run().failed, 2);
+  std::string kept;  // as a run leaves it that is killed before its first answer: errors of lines are recorded at once
+  std::ifstream in(folder / "out.jsonl");
+  for (std::string text; std::getline(in, text);) {
+    kept += text.find("\"error\":null") == std::string::npos ? text + "\n" : "";
+  }
+  std::ofstream(folder / "out.jsonl", std::ios::binary) << kept;
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.answered, 1);
+  EXPECT_EQ(counts.failed, 0);
+  EXPECT_EQ(counts.kept, 2);
+  const BatchCounts again = run();
+  EXPECT_EQ(again.kept, 3);
+  EXPECT_EQ(again.answered + again.failed, 0);
+}
+
 TEST_F(BatchFolder, ErrorsAreKeptUnlessTheyAreToBeRetried) {
   write(line("later", R"([{"type":"image_url","image_url":{"url":"later.png"}},{"type":"text","text":"What colour is it?"}])"));
   EXPECT_EQ(run().failed, 1);

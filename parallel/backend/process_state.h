@@ -1,0 +1,21 @@
+// Whether another process of this host was stopped (SIGSTOP, a suspended cgroup's job control): it lives, keeps its memory and
+// its sockets, and never answers; neither MPI nor its launcher notices.
+#pragma once
+
+#include <cstdint>
+
+namespace zoetrope {
+
+// A process and when it was started, so that a number that was given away again is not mistaken. pid 0: unknown.
+struct ProcessId {
+  std::int32_t pid = 0;
+  std::uint32_t started = 0;  // clock ticks since the host was started, low bits
+};
+
+ProcessId own_process();
+ProcessId process_of(std::int32_t pid);  // of the process that has this number now
+
+// True when the process is there and stopped by a signal. False for unknown ones and those of another process namespace.
+bool is_stopped(const ProcessId& process);
+
+}  // namespace zoetrope
