@@ -6,6 +6,7 @@
 #include <random>
 
 #include "scheduler/planner.h"
+#include "tests/scheduler/draws.h"
 #include "tests/scheduler/simulated_ranks.h"
 
 namespace zoetrope {
@@ -17,16 +18,6 @@ Request request(std::uint64_t id, std::int64_t prompt, std::int64_t answer) {
 
 SchedulerLimits limits(std::int32_t pages, std::int64_t chunk = 600) {
   return {.context_tokens_max = 1000000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
-}
-
-std::vector<Drawn> draws(const StepPlan& plan, std::int32_t token = 5) {
-  std::vector<Drawn> drawn;
-  for (const Chunk& chunk : plan.chunks) {
-    if (!chunk.sampled.empty()) {
-      drawn.push_back({chunk.id, {token}, false});
-    }
-  }
-  return drawn;
 }
 
 // Runs until nothing is left; returns the members of every growth.

@@ -4,19 +4,10 @@
 #include <algorithm>
 
 #include "scheduler/planner.h"
+#include "tests/scheduler/draws.h"
 
 namespace zoetrope {
 namespace {
-
-std::vector<Drawn> draws(const StepPlan& plan) {
-  std::vector<Drawn> drawn;
-  for (const Chunk& chunk : plan.chunks) {
-    if (!chunk.sampled.empty()) {
-      drawn.push_back({chunk.id, {5}, false});
-    }
-  }
-  return drawn;
-}
 
 SchedulerLimits limits(int span) {
   return {.context_tokens_max = 2000000,

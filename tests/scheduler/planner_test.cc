@@ -6,6 +6,8 @@
 #include <map>
 #include <random>
 
+#include "tests/scheduler/draws.h"
+
 namespace zoetrope {
 namespace {
 
@@ -15,16 +17,6 @@ Request request(std::uint64_t id, std::int64_t prompt, std::int64_t answer, std:
 
 SchedulerLimits limits(std::int32_t pages = 100, std::int64_t chunk = 64) {
   return {.context_tokens_max = 100000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
-}
-
-std::vector<Drawn> draws(const StepPlan& plan, std::int32_t token = 5) {
-  std::vector<Drawn> drawn;
-  for (const Chunk& chunk : plan.chunks) {
-    if (!chunk.sampled.empty()) {
-      drawn.push_back({chunk.id, {token}, false});
-    }
-  }
-  return drawn;
 }
 
 TEST(Planner, PrefillsInChunksThenDecodes) {
