@@ -130,64 +130,62 @@ def samples():
         expect(len(records) == len(expected) and equal >= least * len(expected), f"{precision}: only {equal} of {len(expected)}")
 
 
+class Batch:
+    """The sample questions as a batch over 2 ranks, started in `folder`."""
+
+    def __init__(self, folder, *more):
+        self.lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
+        self.out = folder / "out.jsonl"
+        (folder / "in.jsonl").write_text(self.lines)
+        self.words = ["batch", "--input", folder / "in.jsonl", "--output", self.out, "--sequences", "2", *more]
+        self.folder = folder
+        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, self.words)]
+        self.job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def answers(self):
+        return self.out.read_text().count("\n") if self.out.exists() else 0
+
+    def hit(self, sent, answers):
+        """Sends a signal to the later rank once so many lines are answered; returns what the job said and the seconds until it ended."""
+        deadline = time.monotonic() + 60
+        while self.answers() < answers and time.monotonic() < deadline:
+            time.sleep(0.05)
+        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {self.folder}"], capture_output=True, text=True).stdout.split()
+        self.ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
+        expect(len(self.ranks) == 2, f"expected 2 ranks, found {self.ranks}")
+        os.kill(max(self.ranks), sent)
+        self.hit_at = time.monotonic()
+        _, said = self.job.communicate(timeout=30)
+        return said, time.monotonic() - self.hit_at
+
+
 def killed_batch():
     """A batch whose rank is killed ends within 10 seconds, keeps what was answered, and a rerun completes it."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
-        (folder / "in.jsonl").write_text(lines)
-        out = folder / "out.jsonl"
-        words = ["batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "2"]
-        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, words)]
-        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while (not out.exists() or out.read_text().count("\n") < 4) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}"], capture_output=True, text=True).stdout.split()
-        ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
-        expect(len(ranks) == 2, f"expected 2 ranks, found {ranks}")
-        os.kill(max(ranks), signal.SIGKILL)
-        began = time.monotonic()
-        job.communicate(timeout=30)
-        took = time.monotonic() - began
-        expect(took < 10 and job.returncode != 0, f"the job ended after {took:.1f} s with {job.returncode}")
-        kept = out.read_text().count("\n")
-        expect(kept >= 4, "answers were lost")
-        result = run(*words, ranks=2, timeout=240)
+        batch = Batch(pathlib.Path(folder))
+        _, took = batch.hit(signal.SIGKILL, 4)
+        expect(took < 10 and batch.job.returncode != 0, f"the job ended after {took:.1f} s with {batch.job.returncode}")
+        expect(batch.answers() >= 4, "answers were lost")
+        result = run(*batch.words, ranks=2, timeout=240)
         expect(result.returncode == 0, result.stderr)
-        records = [json.loads(line) for line in out.read_text().splitlines()]
+        records = [json.loads(line) for line in batch.out.read_text().splitlines()]
         expect(all(r["error"] is None for r in records), f"lines failed: {[r['error'] for r in records if r['error']][:1]}")
         ids = [r["custom_id"] for r in records]
-        expect(len(ids) == len(set(ids)) == lines.count("\n"), f"{len(ids)} records, {len(set(ids))} different, for {lines.count(chr(10))} lines")
+        expect(len(ids) == len(set(ids)) == batch.lines.count("\n"), f"{len(ids)} records, {len(set(ids))} different, for {batch.lines.count(chr(10))} lines")
         expect("kept from an earlier run" in result.stderr, result.stderr)
 
 
 def stopped_rank():
     """A rank that is stopped (SIGSTOP) is named by the others, who end within 10 seconds; nothing waits for the exchange's deadline."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
-        (folder / "in.jsonl").write_text(lines)
-        out = folder / "out.jsonl"
-        words = ["batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "2", "--span", "2"]
-        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, words)]
-        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while (not out.exists() or out.read_text().count("\n") < 2) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}"], capture_output=True, text=True).stdout.split()
-        ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
-        expect(len(ranks) == 2, f"expected 2 ranks, found {ranks}")
-        os.kill(max(ranks), signal.SIGSTOP)
-        began = time.monotonic()
-        _, said = job.communicate(timeout=30)
-        took = time.monotonic() - began
-        expect(took < 10 and job.returncode == 1, f"the job ended after {took:.1f} s with {job.returncode}")
+        batch = Batch(pathlib.Path(folder), "--span", "2")
+        said, took = batch.hit(signal.SIGSTOP, 2)
+        expect(took < 10 and batch.job.returncode == 1, f"the job ended after {took:.1f} s with {batch.job.returncode}")
         told = [line for line in said.splitlines() if line.startswith("zoetrope:")]
         expect(len(told) == 1 and "stopped by a signal" in told[0] and "on host" in told[0], f"said: {said}")
-        alive = ranks
-        while alive and time.monotonic() < began + 10:
-            alive = [pid for pid in ranks if subprocess.run(["readlink", f"/proc/{pid}/exe"], capture_output=True, check=False).returncode == 0]  # none: a zombie
+        alive = batch.ranks
+        while alive and time.monotonic() < batch.hit_at + 10:
+            alive = [pid for pid in batch.ranks if subprocess.run(["readlink", f"/proc/{pid}/exe"], capture_output=True, check=False).returncode == 0]  # none: a zombie
         expect(not alive, f"left behind: {alive}")
 
 
