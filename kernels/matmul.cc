@@ -104,7 +104,7 @@ class ProductRun {
     blocks_.clear();
     std::int64_t bytes = 0;
     for (const Product& product : products) {
-      const std::int64_t count = div_ceil<std::int64_t>(product.rows, kRowBlock);
+      const std::int64_t count = div_ceil<std::int64_t>(product.rows, rows_of_block(product));
       for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t first = product.rows * i / count;
         const int rows = static_cast<int>(product.rows * (i + 1) / count - first);
@@ -126,6 +126,10 @@ class ProductRun {
  private:
   std::int64_t row_bytes(const Product& product) const {
     return padded_inputs(product.w->k, product.w->slices) * (body_.packs_pairs && compute_.rounds() ? 2 : 4);
+  }
+
+  std::int64_t rows_of_block(const Product& product) const {
+    return std::clamp<std::int64_t>(body_.block_bytes / row_bytes(product), body_.tile_rows, kRowBlock);
   }
 
   void run_wave(std::int64_t bytes) {

@@ -89,6 +89,9 @@ struct MatmulBody {
   // in four streams at once; returns a digest, so that nothing is left out.
   double (*multiply_in_registers)(std::int64_t rounds, bool bf16_mode) = nullptr;
   std::uint32_t (*read_memory)(const std::byte* memory, std::int64_t bytes, int streams) = nullptr;
+
+  // Packed x of one job at most, beside kRowBlock: half of a core's own cache where the one behind it is slow.
+  std::int64_t block_bytes = std::int64_t{1} << 40;
 };
 
 const MatmulBody& matmul_body_reference();

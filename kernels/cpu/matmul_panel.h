@@ -28,6 +28,10 @@ inline constexpr std::int64_t kManyPassesBlock = 256;
 inline constexpr std::int64_t kMostPassesBlock = 512;
 inline constexpr int kFewPasses = 4;
 inline constexpr int kManyPasses = 12;
+// From so many passes on, a body that multiplies fp32 widens a block of bf16 weights once, before, in place of once in
+// every pass; the widened block stays in the first cache.
+inline constexpr int kWideningPasses = 6;
+inline constexpr std::int64_t kWidenedBlock = 128;
 
 // Inputs of each of the fewest blocks of at most `most` inputs that n whole pairs are cut into: of one length, but for
 // the last.
@@ -42,6 +46,7 @@ struct Panel {
   const PanelJob& job;
   RowTiles tiles;
   int passes;                 // over the weights of a block
+  bool widens;                // bf16 weights become rows of fp32 before they are multiplied
   std::int64_t padded;        // inputs of a slice, whole pairs
   std::int64_t block_inputs;  // k of a block of bf16 weights
   std::int64_t pair_bytes;    // of one pair of k in the weights
@@ -53,8 +58,10 @@ struct Panel {
       : job(job_),
         tiles(job_.rows, Tiles::kTileRows),
         passes(tiles.count * (2 / Tiles::vectors(tiles.rows(0)))),
+        widens(!job_.fp8 && !(Tiles::kPairs && job_.rounds) && passes >= kWideningPasses),
         padded((job_.slice_inputs + 1) / 2 * 2),
-        block_inputs(passes == 1 ? kOnePassBlock
+        block_inputs(widens        ? kWidenedBlock
+                     : passes == 1 ? kOnePassBlock
                      : passes <= kFewPasses
                          ? kFewPassesBlock
                          : even_blocks(padded, passes <= kManyPasses ? kManyPassesBlock : kMostPassesBlock)),
@@ -63,7 +70,8 @@ struct Panel {
         walk(job_.fp8 ? (!job_.rounds                    ? Walk::kWide
                          : Tiles::reads_bytes(job_.rows) ? Walk::kBytesScaled
                                                          : Walk::kPairsScaled)
-                      : (job_.rounds ? Walk::kPairs : Walk::kAscending)) {}
+                      : (!widens ? (job_.rounds ? Walk::kPairs : Walk::kAscending)
+                                 : (job_.rounds ? Walk::kWidePairs : Walk::kWide))) {}
 
   // Bytes of packed x per row and k.
   [[gnu::always_inline]] std::int64_t x_bytes() const { return Tiles::kPairs && job.rounds ? 2 : 4; }
@@ -126,6 +134,20 @@ struct Panel {
   }
 }
 
+// [pairs][32] words of two bf16 in `from` become [2 pairs][32] fp32, of each pair the one first that is multiplied
+// first.
+template <bool kOddFirst>
+[[gnu::always_inline]] inline void widen_words(const std::uint32_t* from, std::int64_t pairs, float* to) {
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    for (int j = 0; j < 2; ++j) {
+      store(to + (kOddFirst ? 32 : 0) + j * 16, even_elements(from + j * 16));
+      store(to + (kOddFirst ? 0 : 32) + j * 16, odd_elements(from + j * 16));
+    }
+    from += 32;
+    to += 64;
+  }
+}
+
 // The level of the slices' tree that takes the sums of a slice: as many as there are finished subtrees before it.
 [[gnu::always_inline]] inline int level_of(int slice) {
   int level = 0;
@@ -140,6 +162,12 @@ template <typename Tiles>
 [[gnu::always_inline]] inline const std::byte* block_weights(const Panel<Tiles>& p, int slice, std::int64_t k0,
                                                              std::int64_t pairs) {
   const std::byte* stored = p.weights(slice, k0);
+  if (p.widens) {
+    const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(stored);
+    float* wide = reinterpret_cast<float*>(p.widened());
+    p.job.rounds ? widen_words<true>(words, pairs, wide) : widen_words<false>(words, pairs, wide);
+    return p.widened();
+  }
   if (!p.job.fp8 || p.walk == Walk::kBytesScaled) {
     return stored;
   }
@@ -239,7 +267,8 @@ template <typename Tiles>
 inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, std::int64_t k1) {
   const std::int64_t pairs = (k1 - k0) / 2;
   const std::byte* weights = block_weights(p, slice, k0, pairs);
-  const float* scales = p.walk == Walk::kPairsScaled || p.walk == Walk::kBytesScaled ? p.block_scales(slice, k0) : nullptr;
+  const float* scales =
+      p.walk == Walk::kPairsScaled || p.walk == Walk::kBytesScaled ? p.block_scales(slice, k0) : nullptr;
   const std::int64_t slice_start = slice * p.padded * p.x_bytes();
   float* sums = p.level(level_of(slice));
   const bool ends_slice = k1 == p.padded;
@@ -249,18 +278,23 @@ inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, st
   const std::int64_t step = p.pair_bytes > p.passes ? p.pair_bytes / p.passes : 1;
   const char* ahead = p.ahead(slice, k0);
   const int lines = step > 64 ? 2 : 1;
+  const auto x_of = [&](int tile, std::int64_t k) {
+    return p.job.x + p.tiles.first(tile) * p.job.slices * p.padded * p.x_bytes() +
+           p.tiles.rows(tile) * (slice_start + k * p.x_bytes());
+  };
   for (int tile = 0, pass = 0; tile < p.tiles.count; ++tile) {
     const int rows = p.tiles.rows(tile);
     const int vectors = Tiles::vectors(rows);
     const int first = p.tiles.first(tile);
-    const std::byte* x = p.job.x + first * p.job.slices * p.padded * p.x_bytes() + rows * (slice_start + k0 * p.x_bytes());
+    const std::byte* x = x_of(tile, k0);
+    const std::byte* next_x = tile + 1 < p.tiles.count ? x_of(tile + 1, k0) : x_of(0, k1 % p.padded);
     const TileFunction function = Tiles::tile(rows, p.walk, lines);
     if (ends) {
       fetch_output(p, first, rows);
     }
     for (int j = 0; j < 2; j += vectors, ++pass) {
-      function({x, weights + j * 16 * 4, pairs, sums + first * 32 + j * 16, scales + (scales != nullptr ? j : 0), k0 == 0,
-                ahead + pairs * p.pair_bytes * pass / p.passes, step});
+      function({x, weights + j * 16 * 4, pairs, sums + first * 32 + j * 16, scales + (scales != nullptr ? j : 0),
+                k0 == 0, ahead + pairs * p.pair_bytes * pass / p.passes, step, next_x - x});
     }
     if (ends_slice) {
       finish_tile(p, slice, first, rows);
@@ -283,34 +317,9 @@ void panel_of(const PanelJob& job) {
   }
 }
 
-// Packed x of one tile: out[k][rows].
-[[gnu::always_inline]] inline void pack_fp32(const float* const* rows, const PackTileJob& job, float* out) {
-  const std::int64_t inputs = job.k / job.slices;
-  for (int slice = 0; slice < job.slices; ++slice) {
-    const std::int64_t first = slice * inputs;
-    for (std::int64_t k = 0; k < inputs; k += 16) {
-      const int count = inputs - k < 16 ? static_cast<int>(inputs - k) : 16;
-      for (int r = 0; r < job.rows; ++r) {
-        float values[16];
-        F32x16 v = load_first(rows[r] + first + k, count);
-        store(values, job.rounds ? round_bf16(v) : v);
-        for (int i = 0; i < count; ++i) {
-          out[i * job.rows + r] = values[i];
-        }
-      }
-      out += count * job.rows;
-    }
-    if (inputs % 2 != 0) {
-      for (int r = 0; r < job.rows; ++r) {
-        *out++ = 0.0f;
-      }
-    }
-  }
-}
-
-// out[i * rows + r] = words[r][i] for i < pairs. What words[r] holds for r >= rows is not looked at.
+// out[i * rows + r] = words[r][i] for i < count. What words[r] holds for r >= rows is not looked at.
 template <int kTileRows>
-[[gnu::always_inline]] inline void transpose_words(const std::uint32_t (&words)[kTileRows][16], int rows, int pairs,
+[[gnu::always_inline]] inline void transpose_words(const std::uint32_t (&words)[kTileRows][16], int rows, int count,
                                                    std::uint32_t* out) {
 #if defined(__AVX512F__)
   // Sixteen rows to sixteen columns by words, pairs of words, and quarters of 128 bits.
@@ -344,7 +353,7 @@ template <int kTileRows>
     b[12 + c] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
   }
   const __mmask16 rows_mask = static_cast<__mmask16>((1U << rows) - 1U);
-  if (pairs == 16) {
+  if (count == 16) {
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
       _mm512_mask_storeu_epi32(out + i * rows, rows_mask, b[i]);
@@ -356,16 +365,80 @@ template <int kTileRows>
   for (int i = 0; i < 16; ++i) {
     _mm512_store_si512(columns[i], b[i]);
   }
-  for (int i = 0; i < pairs; ++i) {
+  for (int i = 0; i < count; ++i) {
     _mm512_mask_storeu_epi32(out + i * rows, rows_mask, _mm512_load_si512(columns[i]));
   }
 #else
+#if defined(__AVX2__)
+  // Eight rows to eight columns, twice; a row of the result is at most eight words.
+  if constexpr (kTileRows <= 8) {
+    alignas(32) static constexpr std::uint32_t kMasks[16] = {~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U};
+    const __m256i rows_mask = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + 8 - rows));
+    for (int half = 0; half < count; half += 8) {
+      __m256i a[8], b[8];
+#pragma GCC unroll 8
+      for (int r = 0; r < 8; ++r) {
+        a[r] = r < kTileRows ? _mm256_load_si256(reinterpret_cast<const __m256i*>(words[r < kTileRows ? r : 0] + half))
+                             : _mm256_setzero_si256();
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < 8; r += 2) {
+        b[r] = _mm256_unpacklo_epi32(a[r], a[r + 1]);
+        b[r + 1] = _mm256_unpackhi_epi32(a[r], a[r + 1]);
+      }
+#pragma GCC unroll 2
+      for (int r = 0; r < 8; r += 4) {  // a[r + c]: columns c and c + 4 of rows r .. r + 3
+        a[r] = _mm256_unpacklo_epi64(b[r], b[r + 2]);
+        a[r + 1] = _mm256_unpackhi_epi64(b[r], b[r + 2]);
+        a[r + 2] = _mm256_unpacklo_epi64(b[r + 1], b[r + 3]);
+        a[r + 3] = _mm256_unpackhi_epi64(b[r + 1], b[r + 3]);
+      }
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; ++c) {
+        b[c] = _mm256_permute2x128_si256(a[c], a[4 + c], 0x20);
+        b[4 + c] = _mm256_permute2x128_si256(a[c], a[4 + c], 0x31);
+      }
+      const int columns = count - half < 8 ? count - half : 8;
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) {
+        if (i < columns) {
+          _mm256_maskstore_epi32(reinterpret_cast<int*>(out + (half + i) * rows), rows_mask, b[i]);
+        }
+      }
+    }
+    return;
+  }
+#endif
   for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < pairs; ++i) {
+    for (int i = 0; i < count; ++i) {
       out[i * rows + r] = words[r][i];
     }
   }
 #endif
+}
+
+// Packed x of one tile: out[k][rows].
+template <int kTileRows>
+[[gnu::always_inline]] inline void pack_fp32(const float* const* rows, const PackTileJob& job, float* out) {
+  const std::int64_t inputs = job.k / job.slices;
+  for (int slice = 0; slice < job.slices; ++slice) {
+    const std::int64_t first = slice * inputs;
+    for (std::int64_t k = 0; k < inputs; k += 16) {
+      const int count = inputs - k < 16 ? static_cast<int>(inputs - k) : 16;
+      alignas(64) std::uint32_t words[kTileRows][16];
+      for (int r = 0; r < job.rows; ++r) {
+        const F32x16 v = load_first(rows[r] + first + k, count);
+        store(reinterpret_cast<float*>(words[r]), job.rounds ? round_bf16(v) : v);
+      }
+      transpose_words(words, job.rows, count, reinterpret_cast<std::uint32_t*>(out));
+      out += count * job.rows;
+    }
+    if (inputs % 2 != 0) {
+      for (int r = 0; r < job.rows; ++r) {
+        *out++ = 0.0f;
+      }
+    }
+  }
 }
 
 // Packed x of one tile: out[k pair][rows], words of two bf16.
@@ -400,7 +473,7 @@ void pack_tile_of(const PackTileJob& job) {
   if (Tiles::kPairs && job.rounds) {
     pack_pairs<Tiles::kTileRows>(rows, job, reinterpret_cast<std::uint32_t*>(job.out));
   } else {
-    pack_fp32(rows, job, reinterpret_cast<float*>(job.out));
+    pack_fp32<Tiles::kTileRows>(rows, job, reinterpret_cast<float*>(job.out));
   }
 }
 
@@ -426,6 +499,7 @@ struct FmaTable {
     row[static_cast<int>(Walk::kPairs)][kLines - 1] = fma_tile<kRows, kVectors, Walk::kPairs, kLines>;
     row[static_cast<int>(Walk::kPairsScaled)][kLines - 1] = fma_tile<kRows, kVectors, Walk::kPairsScaled, kLines>;
     row[static_cast<int>(Walk::kWide)][kLines - 1] = fma_tile<kRows, kVectors, Walk::kWide, kLines>;
+    row[static_cast<int>(Walk::kWidePairs)][kLines - 1] = fma_tile<kRows, kVectors, Walk::kWidePairs, kLines>;
   }
 };
 
@@ -436,5 +510,5 @@ constexpr FmaTable<kTileRows, kWide> make_fma_table() {
   return table;
 }
 
-}  // inline namespace ZOETROPE_ISA
+}  // namespace ZOETROPE_ISA
 }  // namespace zoetrope

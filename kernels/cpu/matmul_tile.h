@@ -1,5 +1,5 @@
-// The innermost loop of a matrix product: some rows of x times 16 or 32 outputs, one accumulator per element, k upwards.
-// Compiled once per instruction set, by files under cpu/<isa>/ only.
+// The innermost loop of a matrix product: some rows of x times 16 or 32 outputs, one accumulator per element, k
+// upwards. Compiled once per instruction set, by files under cpu/<isa>/ only.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,21 @@ enum class Walk {
   kPairs,        // bf16 mode: words of two bf16, odd element first, then even (VDPBF16PS)
   kPairsScaled,  // FP8 in bf16 mode: as kPairs from zero; then sum = fma(block sum, scale, sum)
   kBytesScaled,  // as kPairsScaled, w being the stored bytes [k pair][32][2]; not in every instruction set
-  kWide,         // FP8 in fp32 mode: rows of fp32 weights, already scaled
+  kWide,         // as kAscending, w being rows of fp32, already scaled if they were FP8
+  kWidePairs,    // as kPairs, w being rows of fp32: of each pair the odd one first
 };
-inline constexpr int kWalks = 5;
+inline constexpr int kWalks = 6;
 
 struct Tile {
-  const void* x;         // fp32 [k][rows], or words of two bf16 [k pair][rows]
-  const void* w;         // words [k pair][32], or fp32 [k][32]
-  std::int64_t pairs;    // of k
-  float* sums;           // [rows][32]
-  const float* scales;   // kPairsScaled: one for each 16 outputs
-  bool begins;           // sums start from zero
-  const char* prefetch;  // line fetched at the first pair of k ...
+  const void* x;               // fp32 [k][rows], or words of two bf16 [k pair][rows]
+  const void* w;               // words [k pair][32], or fp32 [k][32]
+  std::int64_t pairs;          // of k
+  float* sums;                 // [rows][32]
+  const float* scales;         // kPairsScaled: one for each 16 outputs
+  bool begins;                 // sums start from zero
+  const char* prefetch;        // line fetched at the first pair of k ...
   std::int64_t prefetch_step;  // ... and how far it moves with every pair
+  std::int64_t x_ahead;        // kWide, kWidePairs: bytes from x to what is multiplied next, or 0
 };
 
 using TileFunction = void (*)(const Tile& tile);
@@ -40,8 +42,8 @@ using TileFunction = void (*)(const Tile& tile);
   return floats(shift_left<16>(bits(load(reinterpret_cast<const float*>(w)))));
 }
 
-// sum = x * w + sum, the sum staying in its register: left to itself, gcc 12 renames the accumulators of a full register
-// file and spills them.
+// sum = x * w + sum, the sum staying in its register: left to itself, gcc 12 renames the accumulators of a full
+// register file and spills them.
 [[gnu::always_inline]] inline void multiply_add(F32x16& sum, F32x16 x, F32x16 w) {
 #if defined(__AVX512F__)
   asm("vfmadd231ps %2, %1, %0" : "+v"(sum.all) : "v"(x.all), "v"(w.all));
@@ -124,25 +126,29 @@ void fma_tile(const Tile& tile) {
   for (std::int64_t pair = t.pairs; pair > 0; --pair) {
     prefetch_lines<kLines>(prefetch);
     prefetch += t.prefetch_step;
+    if constexpr (kWalk == Walk::kWide || kWalk == Walk::kWidePairs) {
+      prefetch_lines<kRows <= 8 ? 1 : 2>(reinterpret_cast<const char*>(x) + t.x_ahead);
+    }
     F32x16 first[kVectors], second[kVectors];
-    constexpr bool kOddFirst = kWalk == Walk::kPairs || kWalk == Walk::kPairsScaled;
+    constexpr bool kOddFirst = kWalk == Walk::kPairs || kWalk == Walk::kPairsScaled || kWalk == Walk::kWidePairs;
+    constexpr bool kRowsOfFp32 = kWalk == Walk::kWide || kWalk == Walk::kWidePairs;
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; ++j) {
-      first[j] = kWalk == Walk::kWide ? load(reinterpret_cast<const float*>(w) + j * 16)
-                 : kOddFirst          ? odd_elements(w + j * 16)
-                                      : even_elements(w + j * 16);
+      first[j] = kRowsOfFp32 ? load(reinterpret_cast<const float*>(w) + j * 16)
+                 : kOddFirst ? odd_elements(w + j * 16)
+                             : even_elements(w + j * 16);
     }
     sums.add_products(x + (kOddFirst ? kRows : 0), first);
     keep_loads_apart();
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; ++j) {
-      second[j] = kWalk == Walk::kWide ? load(reinterpret_cast<const float*>(w) + 32 + j * 16)
-                  : kOddFirst          ? even_elements(w + j * 16)
-                                       : odd_elements(w + j * 16);
+      second[j] = kRowsOfFp32 ? load(reinterpret_cast<const float*>(w) + 32 + j * 16)
+                  : kOddFirst ? even_elements(w + j * 16)
+                              : odd_elements(w + j * 16);
     }
     sums.add_products(x + (kOddFirst ? 0 : kRows), second);
     x += 2 * kRows;
-    w += kWalk == Walk::kWide ? 64 : 32;
+    w += kRowsOfFp32 ? 64 : 32;
   }
   if constexpr (kWalk == Walk::kPairsScaled) {
     float block[kRows * 32];
@@ -153,5 +159,5 @@ void fma_tile(const Tile& tile) {
   }
 }
 
-}  // inline namespace ZOETROPE_ISA
+}  // namespace ZOETROPE_ISA
 }  // namespace zoetrope

@@ -1,4 +1,4 @@
-// Matrix products with AVX-512 fused multiply-adds, for CPUs without VDPBF16PS.
+// Matrix products with AVX-512 fused multiply-adds, for CPUs where they are faster than VDPBF16PS, or which have none.
 #include "kernels/cpu/avx512/matmul_tiles.h"
 #include "kernels/cpu/matmul_ceiling.h"
 
@@ -20,7 +20,8 @@ struct Avx512Tiles {
 
 const MatmulBody& matmul_body_avx512() {
   static constexpr MatmulBody kBody{Avx512Tiles::kTileRows, Avx512Tiles::kPairs, pack_tile_of<Avx512Tiles>,
-                                    panel_of<Avx512Tiles>, multiply_in_registers_of<24>, read_memory_of<>};
+                                    panel_of<Avx512Tiles>, multiply_in_registers_of<24>, read_memory_of<>,
+                                    /*block_bytes=*/1 << 20};
   return kBody;
 }
 
