@@ -7,6 +7,7 @@
 //   vectors(rows)               vectors of 16 outputs that a tile of so many rows has: 1 or 2
 //   tile(rows, walk, lines)     the TileFunction
 //   widen_fp8(from, pairs, to)  [pairs][32][2] bytes to words of two bf16
+//   kStreams, kStreamRows       so few rows go over so many adjacent panels at once, each a stream of weights; 1: never
 //   reads_bytes(rows)           tiles of so many rows take kBytesScaled: FP8 is widened in the loop, not before
 #pragma once
 
@@ -19,6 +20,8 @@ inline namespace ZOETROPE_ISA {
 
 // Weights are fetched this far ahead of their use; much nearer is worse than not at all, farther a little worse.
 inline constexpr std::int64_t kPrefetchBytes = 8192;
+// Several streams together want less.
+inline constexpr std::int64_t kStreamPrefetchBytes = 2048;
 // k of a block. A single pass reads each weight once, and no block is too long for it. Several passes over a block
 // leave it in the first cache and fetch the next one together: a few passes do best with the block that is
 // kPrefetchBytes long, many with longer ones, for which sums are stored and loaded less often.
@@ -302,12 +305,83 @@ inline void multiply_block(const Panel<Tiles>& p, int slice, std::int64_t k0, st
   }
 }
 
+// Some rows times adjacent panels in one slice, from the first k to the last.
+struct StreamTile {
+  const float* x;             // [k][rows]
+  const std::byte* weights;   // of the first panel
+  std::int64_t stream_bytes;  // of a panel in one slice: from a stream to the next
+  const std::byte* next;      // the first of the panels that are read after these
+  float* sums;                // [panels][rows][32]
+};
+
+// In bf16 mode the odd element of a pair comes first, as in fma_tile.
+template <int kRows, int kStreams, bool kOddFirst>
+void stream_tile(const StreamTile& tile) {
+  const StreamTile t = tile;
+  Sums<kRows, 2> sums[kStreams];
+#pragma GCC unroll 8
+  for (int q = 0; q < kStreams; ++q) {
+    sums[q].begin(nullptr, /*zeros=*/true);
+  }
+  const float* x = t.x;
+  const auto walk = [&](std::int64_t from, std::int64_t to, const char* ahead) __attribute__((always_inline)) {
+    for (std::int64_t at = from; at < to; at += 128) {
+#pragma GCC unroll 8
+      for (int q = 0; q < kStreams; ++q) {
+        prefetch_lines<2>(ahead + q * t.stream_bytes + at);
+        const auto* w = reinterpret_cast<const std::uint32_t*>(t.weights + q * t.stream_bytes + at);
+        const F32x16 odd[2] = {odd_elements(w), odd_elements(w + 16)};
+        const F32x16 even[2] = {even_elements(w), even_elements(w + 16)};
+        sums[q].add_products(x + (kOddFirst ? kRows : 0), kOddFirst ? odd : even);
+        sums[q].add_products(x + (kOddFirst ? 0 : kRows), kOddFirst ? even : odd);
+      }
+      x += 2 * kRows;
+    }
+  };
+  const std::int64_t last = t.stream_bytes > kStreamPrefetchBytes ? t.stream_bytes - kStreamPrefetchBytes : 0;
+  walk(0, last, reinterpret_cast<const char*>(t.weights) + kStreamPrefetchBytes);
+  walk(last, t.stream_bytes, reinterpret_cast<const char*>(t.next) - last);
+#pragma GCC unroll 8
+  for (int q = 0; q < kStreams; ++q) {
+    sums[q].end(t.sums + q * kRows * 32);
+  }
+}
+
+// Panels p.panel .. p.panel + kStreams - 1 in one slice.
+template <typename Tiles>
+inline void multiply_streams(Panel<Tiles>& p, int slice) {
+  const PanelJob& job = p.job;
+  const std::byte* weights = p.weights(slice, 0);
+  const std::byte* next = weights + Tiles::kStreams * p.slice_bytes;
+  if (p.panel + 2 * Tiles::kStreams > job.panels) {  // no whole group is left in this slice
+    next = slice + 1 < job.slices        ? job.weights + (slice + 1) * job.weights_stride
+           : job.next_weights != nullptr ? job.next_weights
+                                         : weights;
+  }
+  const StreamTile tile{reinterpret_cast<const float*>(job.x) + slice * p.padded * job.rows, weights, p.slice_bytes,
+                        next, p.level(level_of(slice))};
+  const auto of_rows = [&]<int kRows>() {
+    job.rounds ? stream_tile<kRows, Tiles::kStreams, true>(tile) : stream_tile<kRows, Tiles::kStreams, false>(tile);
+  };
+  static_assert(Tiles::kStreamRows == 2);
+  job.rows == 1 ? of_rows.template operator()<1>() : of_rows.template operator()<2>();
+  for (int i = 0; i < Tiles::kStreams; ++i, ++p.panel) {
+    finish_tile(p, slice, 0, job.rows);
+  }
+}
+
 // Slice by slice: weights of adjacent panels in one slice are one stream.
 template <typename Tiles>
 void panel_of(const PanelJob& job) {
   Panel<Tiles> p(job);
   for (int slice = 0; slice < job.slices; ++slice) {
-    for (p.panel = 0; p.panel < job.panels; ++p.panel) {
+    p.panel = 0;
+    if constexpr (Tiles::kStreams > 1) {
+      while (!job.fp8 && job.rows <= Tiles::kStreamRows && p.panel + Tiles::kStreams <= job.panels) {
+        multiply_streams(p, slice);
+      }
+    }
+    for (; p.panel < job.panels; ++p.panel) {
       for (std::int64_t k0 = 0; k0 < p.padded;) {
         const std::int64_t k1 = p.block_end(slice, k0);
         multiply_block(p, slice, k0, k1);

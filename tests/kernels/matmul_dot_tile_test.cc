@@ -32,11 +32,13 @@ struct WideTiles {
 };
 struct FmaTiles : WideTiles {
   static constexpr bool kPairs = false;
+  static constexpr int kStreams = 1;
   static constexpr auto kTable = make_fma_table<kTileRowsHere, kTileRowsHere>();
   static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
 };
 struct PairTiles : WideTiles {
   static constexpr bool kPairs = true;
+  static constexpr int kStreams = 1;
   static constexpr auto kTable = make_dot_table<kTileRowsHere>();
   static TileFunction tile(int rows, Walk walk, int lines) {
     return kTable.tiles.at[rows - 1][static_cast<int>(walk)][lines - 1];

@@ -74,6 +74,7 @@ struct Avx2Tiles {
   static constexpr int kTileRows = 6;
   static constexpr int kWide = 2;
   static constexpr bool kPairs = false;
+  static constexpr int kStreams = 1;
   static constexpr FmaTable<kTileRows, kWide> kTable = make_fma_table<kTileRows, kWide>();
 
   static int vectors(int rows) { return rows <= kWide ? 2 : 1; }

@@ -71,6 +71,7 @@ constexpr TileFunction kBytesTiles[kBytesRows] = {bytes_dot_tile<1>, bytes_dot_t
 struct Avx512Bf16Tiles {
   static constexpr int kTileRows = 12;
   static constexpr bool kPairs = true;
+  static constexpr int kStreams = 1;
   static constexpr DotTable<kTileRows> kTable = make_dot_table<kTileRows>();
 
   static int vectors(int) { return 2; }

@@ -9,6 +9,7 @@ namespace {
 struct PortableTiles {
   static constexpr int kTileRows = 2;
   static constexpr bool kPairs = false;
+  static constexpr int kStreams = 1;
   static constexpr FmaTable<kTileRows, 0> kTable = make_fma_table<kTileRows, 0>();
 
   static int vectors(int) { return 1; }
