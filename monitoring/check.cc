@@ -1,14 +1,14 @@
 #include "monitoring/check.h"
 
-#include <cstdio>
 #include <cstdlib>
+
+#include "monitoring/error.h"
 
 namespace zoetrope {
 
 void check_failed(std::string_view what, std::string_view values, const CodePlace& where) {
-  const std::string line = fmt::format("zoetrope: broken invariant: {}{}{} ({}:{} in {})\n", what,
-                                       values.empty() ? "" : ": ", values, where.file, where.line, where.function);
-  std::fputs(line.c_str(), stderr);
+  print_failure(fmt::format("broken invariant: {}{}{} ({}:{} in {})", what, values.empty() ? "" : ": ", values,
+                            where.file, where.line, where.function));
   std::abort();
 }
 

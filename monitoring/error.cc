@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <limits>
+
 namespace zoetrope {
 namespace {
 
@@ -42,16 +45,9 @@ std::size_t character_bytes(std::string_view text) {
   return overlong || surrogate || too_large ? 0 : bytes;
 }
 
-}  // namespace
-
-Error::Error(Radius radius, const Complaint& complaint) : Error(radius, rendered(complaint)) {}
-
-Error::Error(Radius radius, const std::string& message) : std::runtime_error(message), radius_(radius) {}
-
-void refuse(Radius radius, Complaint complaint) { throw Error(radius, complaint); }
-
-std::string quoted(std::string_view text, std::size_t characters_max) {
-  std::string out = "'";
+// Appends `text` to `out`, control characters and bytes that are not UTF-8 escaped; the bytes of `text` that were
+// taken.
+std::size_t append_escaped(std::string& out, std::string_view text, std::size_t characters_max) {
   std::size_t at = 0;
   for (std::size_t kept = 0; at < text.size() && kept < characters_max; ++kept) {
     const std::size_t bytes = character_bytes(text.substr(at));
@@ -63,7 +59,32 @@ std::string quoted(std::string_view text, std::size_t characters_max) {
     }
     at += bytes == 0 ? 1 : bytes;
   }
-  return out + (at < text.size() ? "...'" : "'");
+  return at;
+}
+
+}  // namespace
+
+Error::Error(Radius radius, const Complaint& complaint) : Error(radius, rendered(complaint)) {}
+
+Error::Error(Radius radius, const std::string& message) : std::runtime_error(message), radius_(radius) {}
+
+void refuse(Radius radius, Complaint complaint) { throw Error(radius, complaint); }
+
+std::string quoted(std::string_view text, std::size_t characters_max) {
+  std::string out = "'";
+  const std::size_t taken = append_escaped(out, text, characters_max);
+  return out + (taken < text.size() ? "...'" : "'");
+}
+
+std::string one_line(std::string_view text) {
+  std::string out;
+  append_escaped(out, text, std::numeric_limits<std::size_t>::max());
+  return out;
+}
+
+void print_failure(std::string_view message) {
+  const std::string line = fmt::format("zoetrope: {}\n", one_line(message));
+  std::fwrite(line.data(), 1, line.size(), stderr);  // at once, so that lines of several ranks do not mix
 }
 
 }  // namespace zoetrope

@@ -49,4 +49,10 @@ class UsageError : public std::runtime_error {
 // `characters_max` characters kept.
 std::string quoted(std::string_view text, std::size_t characters_max = 80);
 
+// A whole message as one line: what it quotes unescaped (a path with a newline) is made visible as in quoted().
+std::string one_line(std::string_view text);
+
+// The one place where a failure is printed: "zoetrope: <message>", one line on standard error.
+void print_failure(std::string_view message);
+
 }  // namespace zoetrope

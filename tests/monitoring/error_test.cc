@@ -55,5 +55,18 @@ TEST(Quoted, StaysUtf8WhateverItQuotes) {
             "'\\xe0\\x80\\x80\\xf0\\x80\\x80\\x80\\xf4\\x90\\x80\\x80\\xf5'");
 }
 
+TEST(OneLine, MakesVisibleWhatWouldBreakTheLine) {
+  EXPECT_EQ(one_line("models/a\nb: found no such folder"), "models/a\\x0ab: found no such folder");
+  EXPECT_EQ(one_line("\x1b[31m\r\t"), "\\x1b[31m\\x0d\\x09");
+  const std::string plain = "caf\xC3\xA9 'quoted' \\ " + std::string(5000, 'x');
+  EXPECT_EQ(one_line(plain), plain);
+}
+
+TEST(PrintFailure, IsOneLine) {
+  testing::internal::CaptureStderr();
+  print_failure("a\nb");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "zoetrope: a\\x0ab\n");
+}
+
 }  // namespace
 }  // namespace zoetrope
