@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "monitoring/error.h"
+#include "runtime/json/json.h"
 
 namespace zoetrope {
 namespace {
@@ -102,7 +103,7 @@ std::string read_text_file(const std::filesystem::path& file) {
 }
 
 std::string looks_like(std::string_view bytes) {
-  if (bytes.starts_with("version https://git-lfs")) {
+  if (json::is_lfs_pointer(bytes)) {
     return "a Git LFS pointer instead of the file (fetch it with `git lfs pull`)";
   }
   if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02")) {

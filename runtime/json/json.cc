@@ -144,11 +144,21 @@ Value parse(std::string_view text, const Source& source) {
   } else {
     return std::move(parser.handler().root);
   }
+  refuse_lfs_pointer(text, source, "JSON text");
   const std::string_view before = text.substr(0, std::min(end, text.size()));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const auto column = before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
   zoetrope::refuse(source.radius, {fmt::format("{}: not valid JSON at line {}, column {}", source.name, line, column), why,
                                    "strict JSON (RFC 8259)", "correct the text there"});
+}
+
+bool is_lfs_pointer(std::string_view text) { return text.starts_with("version https://git-lfs"); }
+
+void refuse_lfs_pointer(std::string_view text, const Source& source, std::string_view expected) {
+  if (is_lfs_pointer(text)) {
+    zoetrope::refuse(source.radius, {source.name, "a Git LFS pointer instead of the file", std::string(expected),
+                                     "fetch the file itself with `git lfs pull` in the folder it came from"});
+  }
 }
 
 Value parse_file(const std::filesystem::path& file, Radius radius, std::size_t bytes_max) {

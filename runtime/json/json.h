@@ -31,6 +31,11 @@ Value parse(std::string_view text, const Source& source);
 // Reads a file of at most `bytes_max` bytes and parses it.
 Value parse_file(const std::filesystem::path& file, Radius radius, std::size_t bytes_max = std::size_t{256} << 20);
 
+// A Git LFS pointer stands where the file should be: what a clone without LFS leaves behind.
+bool is_lfs_pointer(std::string_view text);
+// Error in that radius that says so and how to get the file; returns when `text` is none.
+void refuse_lfs_pointer(std::string_view text, const Source& source, std::string_view expected);
+
 // A view of one object that names the path of a field in every message. `Fields` never outlives the object.
 class Fields {
  public:

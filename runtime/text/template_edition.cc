@@ -64,6 +64,7 @@ std::string read_text(const std::filesystem::path& file) {
     refuse(Radius::kStartup,
            {file.string(), "a file that cannot be read or is empty", "a chat template", "check its permissions"});
   }
+  json::refuse_lfs_pointer(text.str(), {file.string(), Radius::kStartup}, "a chat template");
   return text.str();
 }
 

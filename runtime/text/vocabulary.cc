@@ -305,6 +305,9 @@ Vocabulary from_vocab_and_merges(const std::filesystem::path& folder) {
   MergeReader merges(vocab.object(), merges_file.string(), out);
   std::string line;
   for (bool first = true; std::getline(in, line); first = false) {
+    if (first) {
+      json::refuse_lfs_pointer(line, {merges_file.string(), Radius::kStartup}, "the merges that belong to vocab.json");
+    }
     if (!line.empty() && line.back() == '\r') {
       line.pop_back();
     }

@@ -253,6 +253,15 @@ TEST_F(FieldsTest, NamesSourcePathAndBounds) {
   EXPECT_NE(refusal([&] { fields_.array("child"); }), "accepted");
 }
 
+TEST(LfsPointer, IsNamed) {
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
+  EXPECT_TRUE(json::is_lfs_pointer(pointer));
+  EXPECT_FALSE(json::is_lfs_pointer("{}"));
+  EXPECT_TRUE(mentions(refusal(pointer),
+                       "request.json: found a Git LFS pointer instead of the file, expected JSON text; fetch"));
+  EXPECT_TRUE(mentions(refusal("version 2"), "not valid JSON"));
+}
+
 TEST(Described, SaysWhatAValueIs) {
   EXPECT_EQ(json::described(parsed("null")), "null");
   EXPECT_EQ(json::described(parsed("false")), "false");

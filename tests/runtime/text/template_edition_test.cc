@@ -94,6 +94,9 @@ TEST_F(TemplateEdition, RefusesBrokenFiles) {
   EXPECT_NE(refusal(folder_).find("a list of 1"), std::string::npos) << refusal(folder_);
   write("chat_template.json", "{");
   EXPECT_NE(refusal(folder_).find("not valid JSON"), std::string::npos);
+  write("chat_template.jinja", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5292\n");
+  EXPECT_NE(refusal(folder_).find("chat_template.jinja: found a Git LFS pointer"), std::string::npos)
+      << refusal(folder_);
   write("chat_template.jinja", "");
   EXPECT_NE(refusal(folder_).find("chat_template.jinja"), std::string::npos) << refusal(folder_);
   write("chat_template.jinja", std::string((1 << 20) + 1, 'x'));

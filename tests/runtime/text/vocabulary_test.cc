@@ -212,5 +212,18 @@ TEST_F(VocabularyTest, RefusesAnotherClassOfTheOlderForm) {
   EXPECT_EQ(load_vocabulary(folder_).merges.size(), 2u);
 }
 
+TEST_F(VocabularyTest, NamesAGitLfsPointerAndHowToGetTheFile) {
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7031645\n";
+  for (const char* name : {"vocab.json", "merges.txt", "tokenizer_config.json"}) {
+    copy(name);
+  }
+  for (const char* name : {"merges.txt", "vocab.json", "tokenizer.json"}) {  // tokenizer.json is read first where it is
+    write(folder_ / name, pointer);
+    const std::string message = refusal();
+    EXPECT_TRUE(mentions(message, std::string(name) + ": found a Git LFS pointer")) << message;
+    EXPECT_TRUE(mentions(message, "git lfs pull")) << message;
+  }
+}
+
 }  // namespace
 }  // namespace zoetrope
