@@ -17,7 +17,7 @@ struct Compute {
   Precision precision = Precision::kBf16;
   // Called now and then by the calling thread during attention, between pages: messages that move meanwhile. May be null.
   const std::function<void()>* between = nullptr;
-  TraceRecorder* trace = nullptr;  // of this rank, when its steps are recorded
+  TraceRecorder* trace = nullptr;  // of this rank, where its phases are noted or recorded
 
   bool rounds() const { return precision == Precision::kBf16; }
 };

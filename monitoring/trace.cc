@@ -14,8 +14,11 @@ namespace zoetrope {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(TracePhase::kCount)> kNames{
-    "plan", "step",         "grow",        "decode film", "encode",  "exchange features", "forward", "attention",
-    "ring", "feed-forward", "dispatch",    "experts", "combine",           "hand-over", "head",    "draw"};
+    "start of MPI", "run",       "load",        "idle",         "plan",
+    "step",         "grow",      "decode film", "encode",       "exchange features",
+    "forward",      "attention", "ring",        "feed-forward", "dispatch",
+    "experts",      "combine",   "hand-over",   "head",         "draw",
+    "collect"};
 
 std::string json_text(std::string_view text) {
   std::string out = "\"";
@@ -37,6 +40,51 @@ std::string json_text(std::string_view text) {
 std::string_view name_of(TracePhase phase) {
   check(phase < TracePhase::kCount, "a phase has a name");
   return kNames[static_cast<std::size_t>(phase)];
+}
+
+std::string described(const PhaseNote& note) {
+  const auto [phase, index] = note.now();
+  const bool known = phase >= 0 && phase < static_cast<std::int32_t>(TracePhase::kCount);
+  std::string text = fmt::format("'{}'", known ? kNames[static_cast<std::size_t>(phase)] : "an unknown phase");
+  if (index >= 0) {
+    text += fmt::format(", layer {}", index);
+  }
+  const std::int64_t step = note.step();
+  return text + (step < 0 ? ", before the first step" : fmt::format(", step {}", step));
+}
+
+std::uint64_t TraceRecorder::enter(TracePhase phase, std::int32_t index) {
+  if (note_ == nullptr) {
+    return 0;
+  }
+  if (phase == TracePhase::kStep) {
+    note_->begin_step(std::exchange(index, -1));
+  }
+  // A phase without a layer of its own is of the layer around it.
+  return note_->enter(static_cast<std::int32_t>(phase), index >= 0 ? index : note_->now().index);
+}
+
+void TraceRecorder::leave(std::uint64_t before) {
+  if (note_ != nullptr) {
+    note_->go_back(before);
+  }
+}
+
+Traced::Traced(TraceRecorder* recorder, TracePhase phase, std::int32_t index)
+    : recorder_(recorder),
+      phase_(phase),
+      index_(index),
+      before_(recorder == nullptr ? 0 : recorder->enter(phase, index)),
+      begin_ns_(recorder == nullptr || !recorder->keeps_spans() ? 0 : recorder->now_ns()) {}
+
+Traced::~Traced() {
+  if (recorder_ == nullptr) {
+    return;
+  }
+  if (recorder_->keeps_spans()) {
+    recorder_->add({phase_, index_, begin_ns_, recorder_->now_ns()});
+  }
+  recorder_->leave(before_);
 }
 
 TraceFile::TraceFile(const std::filesystem::path& file, std::span<const std::string> lanes)

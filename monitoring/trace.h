@@ -1,5 +1,5 @@
-// What a rank did when: spans of the phases of its steps, gathered by the leader into a Chrome trace (JSON) that
-// chrome://tracing and Perfetto open, one lane per rank. Off is a null pointer.
+// What a rank does, noted for those who outlive it (phase_note.h), and what it did when: spans of the phases of its
+// steps, gathered by the leader into a Chrome trace (JSON) that chrome://tracing and Perfetto open, one lane per rank.
 #pragma once
 
 #include <chrono>
@@ -13,9 +13,15 @@
 #include <utility>
 #include <vector>
 
+#include "monitoring/phase_note.h"
+
 namespace zoetrope {
 
 enum class TracePhase : std::int32_t {
+  kStart,             // of MPI
+  kRun,               // between the other phases
+  kLoad,              // the checkpoint
+  kIdle,              // waiting for requests or for the plan of a step
   kPlan,              // leader: take in, plan, share the plan
   kStep,              // all that a rank does for a plan
   kGrow,              // a sequence's pages to the members that its span grows by
@@ -32,6 +38,7 @@ enum class TracePhase : std::int32_t {
   kHandOver,          // of a wave: waiting for the stage before, and for room at the one behind
   kHead,              // last rows to logits
   kDraw,              // logits to tokens
+  kCollect,           // what a step gave, to the leader
   kCount,
 };
 std::string_view name_of(TracePhase phase);
@@ -42,10 +49,20 @@ struct TraceSpan {
   std::int64_t begin_ns = 0, end_ns = 0;  // since the recorder's origin
 };
 
-// Spans of one rank. One thread.
+// What a rank was doing when its note was written last: "'ring', layer 3, step 12".
+std::string described(const PhaseNote& note);
+
+// The phases of one rank: each is noted while it lasts, and kept as a span where that is asked for. One thread.
 class TraceRecorder {
  public:
   using Clock = std::chrono::steady_clock;
+  explicit TraceRecorder(PhaseNote* note = nullptr, bool keeps_spans = true) : note_(note), keeps_(keeps_spans) {}
+
+  bool keeps_spans() const { return keeps_; }
+  // Begins a phase; gives what leave() is to go back to.
+  std::uint64_t enter(TracePhase phase, std::int32_t index);
+  void leave(std::uint64_t before);
+
   // The origin of time is when it is made, or what restart() says: ranks call it together after a barrier.
   void restart() { origin_ = Clock::now(); }
   std::int64_t now_ns() const {
@@ -55,6 +72,8 @@ class TraceRecorder {
   std::vector<TraceSpan> take() { return std::exchange(spans_, {}); }
 
  private:
+  PhaseNote* note_;
+  bool keeps_;
   Clock::time_point origin_ = Clock::now();
   std::vector<TraceSpan> spans_;
 };
@@ -62,13 +81,8 @@ class TraceRecorder {
 // A span from here to the end of the scope.
 class Traced {
  public:
-  Traced(TraceRecorder* recorder, TracePhase phase, std::int32_t index = -1)
-      : recorder_(recorder), phase_(phase), index_(index), begin_ns_(recorder == nullptr ? 0 : recorder->now_ns()) {}
-  ~Traced() {
-    if (recorder_ != nullptr) {
-      recorder_->add({phase_, index_, begin_ns_, recorder_->now_ns()});
-    }
-  }
+  Traced(TraceRecorder* recorder, TracePhase phase, std::int32_t index = -1);
+  ~Traced();
   Traced(const Traced&) = delete;
   Traced& operator=(const Traced&) = delete;
 
@@ -76,6 +90,7 @@ class Traced {
   TraceRecorder* recorder_;
   TracePhase phase_;
   std::int32_t index_;
+  std::uint64_t before_;
   std::int64_t begin_ns_;
 };
 

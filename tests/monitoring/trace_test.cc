@@ -33,6 +33,28 @@ TEST(Trace, RecordsNestedSpansAndNothingWhenOff) {
   EXPECT_LE(spans[0].end_ns, spans[1].end_ns);
 }
 
+TEST(Trace, NotesThePhaseWhileItLasts) {
+  PhaseNote note;
+  EXPECT_EQ(described(note), "'start of MPI', before the first step");
+  TraceRecorder recorder(&note, /*keeps_spans=*/false);
+  {
+    const Traced step(&recorder, TracePhase::kStep, 12);
+    EXPECT_EQ(described(note), "'step', step 12");
+    {
+      const Traced attention(&recorder, TracePhase::kAttention, 0);
+      EXPECT_EQ(described(note), "'attention', layer 0, step 12");
+      const Traced ring(&recorder, TracePhase::kRing);
+      EXPECT_EQ(described(note), "'ring', layer 0, step 12");
+    }
+    const Traced head(&recorder, TracePhase::kHead);
+    EXPECT_EQ(described(note), "'head', step 12");
+  }
+  EXPECT_EQ(described(note), "'start of MPI', step 12");
+  EXPECT_TRUE(recorder.take().empty());
+  note.enter(1000, -1);
+  EXPECT_EQ(described(note), "'an unknown phase', step 12");
+}
+
 TEST(Trace, EveryPhaseHasAName) {
   std::set<std::string_view> names;
   for (std::int32_t phase = 0; phase < static_cast<std::int32_t>(TracePhase::kCount); ++phase) {
