@@ -13,7 +13,10 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as missing:
+    sys.exit(f"make_questions.py: {missing}: expected NumPy; install it (apt install python3-numpy)")
 
 import tasks
 from make_films import KINDS, pair_table, random_film, render, sampled_frames

@@ -12,7 +12,10 @@ import shutil
 import struct
 import sys
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as missing:
+    sys.exit(f"make_slice.py: {missing}: expected NumPy, which draws the weights; install it (apt install python3-numpy)")
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 TOKENIZER = SOURCE / "tests" / "data" / "reference" / "tokenizer"

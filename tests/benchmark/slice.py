@@ -61,7 +61,9 @@ def main():
     for layers in LAYERS:
         out = arguments.folder / f"30B-A3B-{layers}"
         if not (out / "model.safetensors.index.json").exists():
-            subprocess.run([sys.executable, HERE / "make_slice.py", "--model", "30B-A3B", "--layers", str(layers), "--out", out], check=True)
+            made = subprocess.run([sys.executable, HERE / "make_slice.py", "--model", "30B-A3B", "--layers", str(layers), "--out", out])
+            if made.returncode != 0:
+                sys.exit(made.returncode)  # it has said why
 
     rows = kernels(arguments.program, arguments.threads)
     tokens = arguments.chunk
