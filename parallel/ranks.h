@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "monitoring/phase_note.h"
 #include "parallel/communicator.h"
 #include "parallel/host_memory.h"
 #include "parallel/layout.h"
@@ -24,6 +25,7 @@ struct Ranks {
   std::unique_ptr<HostMemory> host;
   std::unique_ptr<HostMemory> stage_host;  // of the ranks of this stage on this host
   std::string host_name;
+  PhaseNote* note = nullptr;  // where this rank writes what it is doing, when somebody reads it
 
   bool leader() const { return place.rank == 0; }
   bool first_stage() const { return place.stage == 0; }
@@ -69,12 +71,15 @@ class MpiJob {
   // another rank of this host is about to report the failure, waits up to 3 s for that rank to end us.
   [[noreturn]] void abort(int exit_code);
 
-  // Prints `message` to standard error, once for the whole job, then abort(): of the ranks of a host the first to fail
-  // prints, and hosts other than rank 0's hold back for a second, in which rank 0's host would end them.
+  // Prints `message` (monitoring/error.h), once for the whole job, then abort(): of the ranks of a host the first to
+  // fail prints, and hosts other than rank 0's hold back for a second, in which rank 0's host would end them.
   [[noreturn]] void fail(std::string_view message, int exit_code);
 
   // True when this process was started by a launcher with more than one rank, known without initialising MPI.
   static bool launched();
+  // The rank of this process as its launcher tells it in the environment, 0 when started alone. Known before MPI
+  // starts.
+  static int launched_rank();
 
  private:
   bool finalised();

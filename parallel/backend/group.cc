@@ -13,7 +13,6 @@
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
-#include "parallel/backend/host_name.h"
 #include "parallel/collectives.h"
 
 namespace zoetrope {
@@ -107,16 +106,6 @@ void give_up(JobBoard& board, int rank, std::string_view what, std::chrono::mill
                 fmt::format("nothing from {} for {:.1f} s", fmt::join(names, "; "), seconds),
                 fmt::format("all ranks within the deadline of {:.1f} s", seconds),
                 "see whether that process was stopped, has died or is starved of cores, then start the job again"});
-  board.stop(rank, error.what());
-  throw error;
-}
-
-void give_up_stopped(JobBoard& board, int rank, std::string_view what, int stopped, std::chrono::milliseconds patience) {
-  const Error error(Radius::kCluster,
-                    Complaint{fmt::format("rank {} in '{}'", rank, what),
-                              fmt::format("rank {} on host {} stopped by a signal for {:.0f} s", stopped, host_name(),
-                                          static_cast<double>(patience.count()) / 1000.0),
-                              "a process that runs", "see who sent it SIGSTOP (kill -CONT lets it go on), then start the job again"});
   board.stop(rank, error.what());
   throw error;
 }

@@ -39,7 +39,4 @@ void copy_own_parts(int own, std::span<const SendPart> sends, std::span<const Re
 [[noreturn]] void give_up(JobBoard& board, int rank, std::string_view what, std::chrono::milliseconds deadline,
                           std::span<const int> missing);
 
-// Rank `stopped` of this host was stopped by a signal: stops the job and throws Error(kCluster) that names it.
-[[noreturn]] void give_up_stopped(JobBoard& board, int rank, std::string_view what, int stopped, std::chrono::milliseconds patience);
-
 }  // namespace zoetrope

@@ -30,14 +30,12 @@ struct JobBoard::Shared {
   std::uint32_t stopped_by;
   std::uint32_t reason_bytes;
   std::array<char, kReasonBytes> reason;
-  // Followed by one of each per rank: pid and start of its process, 0 when unknown; 1 + the rank it waits for, 0 for none.
-  std::atomic<std::uint64_t>* processes() { return reinterpret_cast<std::atomic<std::uint64_t>*>(this + 1); }
-  std::atomic<std::uint32_t>* waits(int ranks) { return reinterpret_cast<std::atomic<std::uint32_t>*>(processes() + ranks); }
+  // Followed by one of these per rank: 1 + the rank it waits for, 0 for none.
+  std::atomic<std::uint32_t>* waits() { return reinterpret_cast<std::atomic<std::uint32_t>*>(this + 1); }
 };
 
 std::size_t JobBoard::bytes(int ranks) {
-  static_assert(sizeof(Shared) % alignof(std::atomic<std::uint64_t>) == 0);
-  return sizeof(Shared) + static_cast<std::size_t>(ranks) * (sizeof(std::atomic<std::uint64_t>) + sizeof(std::atomic<std::uint32_t>));
+  return sizeof(Shared) + static_cast<std::size_t>(ranks) * sizeof(std::atomic<std::uint32_t>);
 }
 
 JobBoard::JobBoard(std::span<std::byte> memory, int ranks)
@@ -78,7 +76,7 @@ void JobBoard::throw_if_stopped() const {
 }
 
 void JobBoard::set_waits_for(int rank, int missing) noexcept {
-  shared_->waits(ranks_)[rank].store(static_cast<std::uint32_t>(missing + 1), std::memory_order_relaxed);
+  shared_->waits()[rank].store(static_cast<std::uint32_t>(missing + 1), std::memory_order_relaxed);
 }
 
 std::string JobBoard::blamed(int missing) const {
@@ -87,7 +85,7 @@ std::string JobBoard::blamed(int missing) const {
   int at = missing;
   while (!seen[static_cast<std::size_t>(at)]) {
     seen[static_cast<std::size_t>(at)] = true;
-    const int next = static_cast<int>(shared_->waits(ranks_)[at].load(std::memory_order_relaxed)) - 1;
+    const int next = static_cast<int>(shared_->waits()[at].load(std::memory_order_relaxed)) - 1;
     if (next < 0 || next >= ranks_ || seen[static_cast<std::size_t>(next)]) {
       break;
     }
@@ -95,20 +93,6 @@ std::string JobBoard::blamed(int missing) const {
     at = next;
   }
   return text;
-}
-
-void JobBoard::set_process(int rank, const ProcessId& process) noexcept {
-  shared_->processes()[rank].store(std::uint64_t{process.started} << 32 | static_cast<std::uint32_t>(process.pid));
-}
-
-int JobBoard::stopped_process() const {
-  for (int rank = 0; rank < ranks_; ++rank) {
-    const std::uint64_t both = shared_->processes()[rank].load(std::memory_order_relaxed);
-    if (is_stopped({static_cast<std::int32_t>(both & 0xffffffff), static_cast<std::uint32_t>(both >> 32)})) {
-      return rank;
-    }
-  }
-  return -1;
 }
 
 bool JobBoard::claim_report() noexcept { return shared_->reported.exchange(1) == 0; }

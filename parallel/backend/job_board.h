@@ -7,8 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "parallel/backend/process_state.h"
-
 namespace zoetrope {
 
 class JobBoard {
@@ -28,11 +26,6 @@ class JobBoard {
   void set_waits_for(int rank, int missing) noexcept;
   // "rank 1, which waits for rank 2": those who wait are followed to the one that does not.
   std::string blamed(int missing) const;
-
-  // The process of rank `rank`, so that others of its host see when it stands still.
-  void set_process(int rank, const ProcessId& process) noexcept;
-  // The first rank whose process is stopped by a signal; -1: none is.
-  int stopped_process() const;
 
   // True for the first caller only: it prints the message of the whole job.
   bool claim_report() noexcept;

@@ -22,9 +22,10 @@
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
+#include "monitoring/trace.h"
 #include "parallel/backend/flight_pool.h"
 #include "parallel/backend/group.h"
-#include "parallel/backend/host_name.h"
+#include "parallel/backend/guardian.h"
 #include "parallel/backend/job_board.h"
 #include "parallel/collectives.h"
 #include "parallel/ranks.h"
@@ -100,29 +101,6 @@ struct MpiEndpoint {
   std::vector<std::byte> own_memory;                    // of the board until the host's memory is there
   std::unique_ptr<HostMemory> board_memory;
   std::unique_ptr<JobBoard> board;
-  Clock::time_point next_look{};  // at the processes of this host
-  Clock::time_point stopped_since{};
-  int stopped_rank = -1;
-
-  // While this rank waits: once a second, whether a process of this host stands still. The launcher never notices that.
-  void look_for_stopped(std::string_view what) {
-    constexpr auto kEvery = std::chrono::seconds(1);
-    constexpr auto kStoppedMax = std::chrono::seconds(4);
-    const auto now = Clock::now();
-    if (now < next_look) {
-      return;
-    }
-    // A rank that was stopped itself, with the whole job, counts anew.
-    const bool watched = now < next_look + 2 * kEvery;
-    next_look = now + kEvery;
-    const int found = board->stopped_process();
-    if (found != stopped_rank || !watched) {
-      stopped_rank = found;
-      stopped_since = now;
-    } else if (found >= 0 && now >= stopped_since + kStoppedMax) {
-      give_up_stopped(*board, rank, what, found, kStoppedMax);
-    }
-  }
 };
 
 class MpiCommunicator;
@@ -313,7 +291,6 @@ bool MpiFlight::moved() {
 void MpiFlight::check_in_time(Clock::time_point since) {
   MpiEndpoint& endpoint = *comm_.endpoint_;
   endpoint.board->throw_if_stopped();
-  endpoint.look_for_stopped(what_);
   if (Clock::now() >= since + endpoint.deadline) {
     const auto ranks = missing();
     endpoint.board->set_waits_for(endpoint.rank, ranks.front());
@@ -402,6 +379,7 @@ void set_mpi_message_bytes_max(std::size_t bytes) {
 }
 
 struct MpiJob::State {
+  std::unique_ptr<Guardian> guardian;  // of a rank that a launcher started
   std::shared_ptr<MpiEndpoint> endpoint = std::make_shared<MpiEndpoint>();
   std::unique_ptr<Communicator> world;
   Group host;  // the ranks of this host
@@ -470,6 +448,9 @@ void initialise_mpi() {
 
 MpiJob::MpiJob() : state_(std::make_unique<State>()) {
   check(!job_exists.exchange(true), "a process has one MPI job");
+  if (launched()) {
+    state_->guardian = std::make_unique<Guardian>(launched_rank());  // forks: before MPI
+  }
   initialise_mpi();
   ::prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 us would make short naps long
   MpiEndpoint& endpoint = *state_->endpoint;
@@ -485,9 +466,12 @@ MpiJob::MpiJob() : state_(std::make_unique<State>()) {
   endpoint.board_memory = memory_of_host(state_->host_communicator());
   const auto shared = endpoint.board_memory->allocate(JobBoard::bytes(endpoint.size));
   endpoint.board = std::make_unique<JobBoard>(shared, endpoint.size);
-  endpoint.board->set_process(endpoint.rank, own_process());
   const auto host = state_->host_communicator();
   state_->ranks_sharing_cores = ranks_with_equal_affinity(*host);
+  if (state_->guardian) {
+    state_->guardian->started();
+    state_->guardian->note().enter(static_cast<std::int32_t>(TracePhase::kRun), -1);
+  }
 }
 
 // A job that was stopped is not finalised: the rank that failed aborts it.
@@ -540,6 +524,7 @@ Ranks MpiJob::ranks(const Layout& layout) {
   Ranks ranks;
   ranks.layout = layout;
   ranks.world = state_->world->split(0, rank());
+  ranks.note = state_->guardian ? &state_->guardian->note() : nullptr;
   divide_world(ranks, state_->host_communicator());
   return ranks;
 }
@@ -548,6 +533,9 @@ void MpiJob::abort(int exit_code) {
   const int code = exit_code == 0 ? 1 : exit_code;  // the launcher ends the job for a failure only
   MpiEndpoint& endpoint = *state_->endpoint;
   endpoint.board->stop(endpoint.rank, "it ended with an error");
+  if (state_->guardian) {
+    state_->guardian->excuse();
+  }
   if (endpoint.board->report_claimed() && !state_->reports) {
     await_the_end(std::chrono::seconds(3));
   }
@@ -568,8 +556,7 @@ void MpiJob::fail(std::string_view message, int exit_code) {
     if (endpoint.rank != 0 && state_->host.members.front() != 0) {
       await_the_end(std::chrono::seconds(1));
     }
-    const std::string line = fmt::format("{}\n", message);
-    std::fwrite(line.data(), 1, line.size(), stderr);
+    print_failure(message);
   }
   abort(exit_code);
 }
@@ -579,6 +566,15 @@ void MpiJob::fail(std::string_view message, int exit_code) {
 bool MpiJob::launched() {
   return number_in("OMPI_COMM_WORLD_SIZE") > 1 || number_in("PMI_SIZE") > 1 ||
          (std::getenv("PMIX_RANK") != nullptr && number_in("SLURM_NTASKS") > 1);
+}
+
+int MpiJob::launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* value = std::getenv(name); value != nullptr && *value != '\0') {
+      return number_in(name);
+    }
+  }
+  return 0;
 }
 
 }  // namespace zoetrope

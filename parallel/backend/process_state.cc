@@ -3,32 +3,41 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 namespace zoetrope {
 namespace {
 
 struct Stat {
   char state = 0;  // 0: no such process
+  std::int32_t parent = 0;
   std::uint32_t started = 0;
+  std::string name;
 };
+
+constexpr std::array<std::string_view, 8> kLaunchers{"mpirun",  "orterun", "mpiexec",    "orted",
+                                                     "prterun", "prted",   "slurmstepd", "hydra_pmi_proxy"};
 
 // /proc/PID/stat: "pid (name) state ...", the start time is field 22. The name may hold anything, ')' too.
 Stat stat_of(std::int32_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
   std::getline(file, text, '\0');
-  const std::size_t name_end = text.rfind(')');
+  const std::size_t name = text.find('('), name_end = text.rfind(')');
   if (name_end == std::string::npos) {
     return {};
   }
   std::istringstream fields(text.substr(name_end + 1));
   std::string word;
   Stat stat;
-  fields >> stat.state;
-  for (int field = 4; field < 22; ++field) {
+  fields >> stat.state >> stat.parent;
+  stat.name = text.substr(name + 1, name_end - name - 1);
+  for (int field = 5; field < 22; ++field) {
     fields >> word;
   }
   std::uint64_t started = 0;
@@ -49,6 +58,26 @@ bool is_stopped(const ProcessId& process) {
   }
   const Stat stat = stat_of(process.pid);
   return stat.state == 'T' && stat.started == process.started;
+}
+
+bool is_gone(const ProcessId& process) {
+  if (process.pid <= 0) {
+    return false;
+  }
+  const Stat stat = stat_of(process.pid);
+  return stat.state == 0 || stat.state == 'Z' || stat.state == 'X' || stat.started != process.started;
+}
+
+ProcessId launcher_of_this_process() {
+  const auto parent = static_cast<std::int32_t>(::getppid());
+  for (std::int32_t pid = parent; pid > 1;) {
+    const Stat stat = stat_of(pid);
+    if (std::ranges::find(kLaunchers, std::string_view(stat.name)) != kLaunchers.end()) {
+      return {pid, stat.started};
+    }
+    pid = stat.parent;
+  }
+  return process_of(parent);
 }
 
 }  // namespace zoetrope

@@ -1,5 +1,5 @@
-// Whether another process of this host was stopped (SIGSTOP, a suspended cgroup's job control): it lives, keeps its memory and
-// its sockets, and never answers; neither MPI nor its launcher notices.
+// What another process of this host does: whether it was stopped (SIGSTOP: it lives, keeps its memory and its sockets,
+// and never answers; neither MPI nor its launcher notices), whether it is gone, and who started whom.
 #pragma once
 
 #include <cstdint>
@@ -17,5 +17,12 @@ ProcessId process_of(std::int32_t pid);  // of the process that has this number 
 
 // True when the process is there and stopped by a signal. False for unknown ones and those of another process namespace.
 bool is_stopped(const ProcessId& process);
+
+// True when the process has ended, also when nobody has waited for it yet. False for unknown ones.
+bool is_gone(const ProcessId& process);
+
+// The process that launched this one as a rank: the nearest ancestor with the name of a launcher (mpirun, orted,
+// slurmstepd ...), beyond a shell script for instance; else the parent.
+ProcessId launcher_of_this_process();
 
 }  // namespace zoetrope

@@ -10,7 +10,7 @@
 namespace zoetrope {
 
 int run_bench_kernels(const RunArguments& run, const BenchArguments& bench) {
-  if (launched_rank() != 0) {
+  if (MpiJob::launched_rank() != 0) {
     return 0;
   }
   ThreadPool pool(run.threads > 0 ? run.threads : 1);

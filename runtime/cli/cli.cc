@@ -53,8 +53,8 @@ int dispatch(const Arguments& arguments) {
 // Under mpirun every rank reads the same command line; rank 0 says what is wrong with it. The others stay a moment, because
 // the launcher ends the whole job as soon as the first process leaves with an error.
 void say(const std::string& line) {
-  if (launched_rank() == 0) {
-    std::fputs(("zoetrope: " + line + "\n").c_str(), stderr);
+  if (MpiJob::launched_rank() == 0) {
+    print_failure(line);
   } else {
     std::this_thread::sleep_for(std::chrono::milliseconds(1000));
   }
@@ -65,8 +65,8 @@ int printed(int code) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) {
     return code;
   }
-  std::fputs(fmt::format("zoetrope: standard output: {}, expected room for everything that is printed; print to another place\n", std::strerror(errno)).c_str(),
-             stderr);
+  print_failure(fmt::format("standard output: {}, expected room for everything that is printed; print to another place",
+                            std::strerror(errno)));
   return 1;
 }
 
@@ -76,7 +76,7 @@ int run_command_line(int argc, char** argv) {
   try {
     const Arguments arguments = parse_arguments(argc, argv);
     if (!arguments.help.empty()) {
-      if (launched_rank() == 0) {
+      if (MpiJob::launched_rank() == 0) {
         std::fputs(arguments.help.c_str(), stdout);
       }
       return printed(0);

@@ -8,7 +8,7 @@ namespace zoetrope {
 
 // Needs one process only; under mpirun rank 0 does it.
 int run_inspect(const RunArguments& run, const InspectArguments& inspect) {
-  if (launched_rank() != 0) {
+  if (MpiJob::launched_rank() != 0) {
     return 0;
   }
   const Inspection inspection = inspect_checkpoint(inspect.folder.empty() ? model_folder(run) : inspect.folder, {.digests = inspect.digests});

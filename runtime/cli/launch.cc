@@ -34,19 +34,10 @@ Layout layout_for(const RunArguments& run, int ranks) {
   if (job.rank() > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(700));
   }
-  job.fail("zoetrope: " + what, 1);
+  job.fail(what, 1);
 }
 
 }  // namespace
-
-int launched_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    if (const char* value = std::getenv(name); value != nullptr && *value != '\0') {
-      return std::atoi(value);
-    }
-  }
-  return 0;
-}
 
 int cores_of_affinity_mask() {
   cpu_set_t mask;

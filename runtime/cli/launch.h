@@ -15,9 +15,6 @@ namespace zoetrope {
 // standard error, exit code 1.
 int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int threads)>& body);
 
-// The rank of this process as its launcher tells it in the environment, 0 when started alone. Known before MPI starts.
-int launched_rank();
-
 // Cores this process may use.
 int cores_of_affinity_mask();
 

@@ -9,7 +9,7 @@
 namespace zoetrope {
 
 int run_version() {
-  if (launched_rank() != 0) {
+  if (MpiJob::launched_rank() != 0) {
     return 0;
   }
   std::string out = fmt::format("zoetrope {}\nkernels of this CPU:", ZOETROPE_VERSION);

@@ -5,9 +5,12 @@
 //   fail-all   every rank fails at the same moment, with the same message
 //   abort-one  rank 1 tells the others to stop, then goes on
 //   end        ends well
+//   stop-start rank 1 is stopped by a signal while MPI starts
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
@@ -61,6 +64,11 @@ int main(int argc, char** argv) {
   if (argc != 3) {
     std::fputs("usage: lost_rank_program MODE DEADLINE_MS\n", stderr);
     return 2;
+  }
+  if (std::string_view(argv[1]) == "stop-start" && zoetrope::MpiJob::launched_rank() == 1) {
+    ::signal(SIGALRM, [](int) { ::raise(SIGSTOP); });
+    const itimerval soon{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 20'000}};
+    ::setitimer(ITIMER_REAL, &soon, nullptr);
   }
   zoetrope::MpiJob job;
   try {

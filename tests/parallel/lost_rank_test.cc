@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "parallel/backend/host_name.h"
 #include "tests/source_folder.h"
 
 namespace {
@@ -161,8 +162,24 @@ TEST(LostRank, AKilledRankEndsTheJob) {
   EXPECT_NE(job.end(20s), 0);
   EXPECT_LT(Clock::now() - start, 10s);
   EXPECT_EQ(job.alive(), 0);
-  EXPECT_GT(job.lines_with("rank 1"), 0) << job.text();  // the launcher's words, or ours
-  EXPECT_LE(job.lines_with(kMessage), 1) << job.text();
+  EXPECT_EQ(job.lines_with("zoetrope: rank 1 on host " + zoetrope::host_name() +
+                           ": found it killed or crashed in phase 'run', before the first step"),
+            1)
+      << job.text();
+  EXPECT_EQ(job.lines_with("zoetrope: "), 1) << job.text();
+}
+
+// Nobody talks to it yet, and the launcher does not notice.
+TEST(LostRank, ARankThatIsStoppedWhileMpiStartsIsNamed) {
+  Job job(3, "stop-start", "20000");
+  const auto start = Clock::now();
+  EXPECT_EQ(job.end(20s), 1) << job.text();
+  EXPECT_LT(Clock::now() - start, 10s);
+  EXPECT_EQ(job.lines_with("zoetrope: rank 1 on host " + zoetrope::host_name() +
+                           ": found it stopped by a signal for 4 s in phase 'start of MPI'"),
+            1)
+      << job.text();
+  EXPECT_EQ(job.lines_with("zoetrope: "), 1) << job.text();
 }
 
 TEST(LostRank, AStoppedRankIsNamedAndEndsTheJob) {

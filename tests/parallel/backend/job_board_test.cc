@@ -1,10 +1,7 @@
 #include "parallel/backend/job_board.h"
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <csignal>
 #include <string>
 #include <vector>
 
@@ -48,27 +45,6 @@ TEST_F(JobBoardTest, FollowsThoseWhoWait) {
   EXPECT_EQ(board_.blamed(4), "rank 4, which waits for rank 2, which waits for rank 0");
   board_.set_waits_for(2, -1);
   EXPECT_EQ(board_.blamed(4), "rank 4, which waits for rank 2");
-}
-
-TEST_F(JobBoardTest, NamesTheRankWhoseProcessIsStopped) {
-  EXPECT_EQ(board_.stopped_process(), -1);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::pause();
-    ::_exit(0);
-  }
-  board_.set_process(0, own_process());
-  board_.set_process(3, process_of(child));
-  board_.set_waits_for(4, 3);
-  EXPECT_EQ(board_.stopped_process(), -1);
-  ::kill(child, SIGSTOP);
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
-  EXPECT_EQ(board_.stopped_process(), 3);
-  EXPECT_EQ(board_.blamed(4), "rank 4, which waits for rank 3");
-  ::kill(child, SIGKILL);
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_EQ(board_.stopped_process(), -1);
 }
 
 TEST_F(JobBoardTest, OneRankReports) {

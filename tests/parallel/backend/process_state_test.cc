@@ -32,11 +32,25 @@ TEST(ProcessState, TellsAStoppedProcessFromOneThatRunsOrIsGone) {
   ASSERT_TRUE(WIFSTOPPED(status));
   EXPECT_TRUE(is_stopped(other));
   EXPECT_FALSE(is_stopped({other.pid, other.started + 1}));  // another process that has its number now
+  EXPECT_FALSE(is_gone(other));
+  EXPECT_FALSE(is_gone(self));
+  EXPECT_FALSE(is_gone({}));
+  EXPECT_TRUE(is_gone({other.pid, other.started + 1}));
   ::kill(child, SIGKILL);
+  siginfo_t ended;
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+  EXPECT_TRUE(is_gone(other));  // nobody has waited for it
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_FALSE(is_stopped(other));
+  EXPECT_TRUE(is_gone(other));
   ::close(ends[0]);
   ::close(ends[1]);
+}
+
+TEST(ProcessState, KnowsWhoLaunchedThisProcess) {
+  const ProcessId launcher = launcher_of_this_process();  // mpirun when this test is run under it, else the parent
+  EXPECT_GT(launcher.pid, 0);
+  EXPECT_FALSE(is_gone(launcher));
 }
 
 }  // namespace
