@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -19,9 +18,10 @@
 #include "parallel/collectives.h"
 #include "parallel/control_channel.h"
 #include "runtime/engine/answer_builder.h"
+#include "runtime/engine/start_checks.h"
+#include "runtime/engine/step_cost.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
-#include "runtime/engine/step_cost.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
@@ -35,33 +35,15 @@ constexpr auto kExchangeDeadline = 1800s;
 // How often an idle leader tells its followers that it lives.
 constexpr auto kBeat = 5s;
 
-// Memory that can be had without swapping, /proc/meminfo MemAvailable.
-std::int64_t available_bytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  std::int64_t kib = 0;
-  for (std::string unit; meminfo >> key >> kib; std::getline(meminfo, unit)) {
-    if (key == "MemAvailable:") {
-      return kib * 1024;
-    }
-  }
-  return std::int64_t{1} << 30;
+HostShare share_of(const Ranks& ranks) {
+  return {ranks.host_name, std::max(1, ranks.host->local_ranks()), host_room()};
 }
 
-// KV pages of this rank: what the setting buys, or half of the memory that is free on the host shared by its ranks, but
-// never more than the running sequences could fill.
-std::int32_t pages_for(const EngineSettings& settings, const KvLayout& layout, int layers, std::int64_t context,
-                       const Ranks& ranks) {
-  const auto page = static_cast<std::int64_t>(KvCache::bytes_per_page(layout, layers));
-  const std::int64_t bytes = settings.kv_bytes_per_rank > 0 ? settings.kv_bytes_per_rank
-                                                            : available_bytes() / 2 / std::max(1, ranks.host->local_ranks());
-  const std::int64_t useful = div_ceil<std::int64_t>(context, kPageTokens) * settings.sequences_max;
-  const std::int64_t pages = std::min({bytes / page, useful, std::int64_t{1} << 30});
-  if (pages < 1) {
-    refuse(Radius::kStartup, {"KV memory", fmt::format("{} bytes", bytes), fmt::format("at least {} bytes (one page)", page),
-                              "raise --kv-memory"});
-  }
-  return static_cast<std::int32_t>(pages);
+// Headers are read, and what can be refused by arithmetic is refused; no weight is touched yet.
+Checkpoint checked_checkpoint(const std::filesystem::path& folder, const Ranks& ranks, const EngineSettings& settings) {
+  Checkpoint checkpoint = Checkpoint::open(folder);
+  check_start(checkpoint.config(), ranks.layout, settings, share_of(ranks));
+  return checkpoint;
 }
 
 // What a rank's part of a stretch may take while it waits: as many bytes of pixels (there may be two: one is encoded while
@@ -138,16 +120,16 @@ struct Engine::State {
       : ranks(ranks_),
         settings(settings_),
         pool(std::max(1, settings_.threads)),
-        checkpoint(Checkpoint::open(folder)),
+        checkpoint(checked_checkpoint(folder, ranks_, settings_)),
         tokenizer(Tokenizer::load(folder)),
         chat_template(ChatTemplate::load(folder)),
+        recorder(ranks_.note, !settings_.report.trace_file.empty()),
         control(*ranks_.world) {
     compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
-    compute.trace = settings.report.trace_file.empty() ? nullptr : &recorder;
+    compute.trace = &recorder;
   }
 
   void agree();
-  void check_span() const;
   void load(const std::function<void(double)>& progress);
   void start_report(std::int32_t pages);
   void lead();
@@ -156,6 +138,7 @@ struct Engine::State {
   void admit(Submission submission);
   StepMessage message_of(StepPlan plan);
   void log_memory(const SequenceStart& start) const;
+  std::vector<std::vector<std::byte>> collected(const StepResult& own);
   std::vector<Drawn> deliver(const StepPlan& plan, const std::vector<StepResult>& results);
   void conclude(const std::vector<Finished>& done);
 };
@@ -171,21 +154,11 @@ void Engine::State::agree() {
   }
 }
 
-void Engine::State::check_span() const {
-  const int ring = ranks.layout.ring;
-  if (const int span = settings.span_members; span > ring || (span & (span - 1)) != 0 || span > kPageClasses) {
-    refuse(Radius::kStartup, {"--span", fmt::format("{} over a ring of {}", span, ring),
-                              fmt::format("a power of two, at most {} and at most the {} members of the ring", kPageClasses, ring),
-                              "lower --span or start more ranks"});
-  }
-}
-
 void Engine::State::load(const std::function<void(double)>& progress) {
   ranks.world->set_deadline(kExchangeDeadline);
   ranks.tp->set_deadline(kExchangeDeadline);
   ranks.ring->set_deadline(kExchangeDeadline);
   agree();
-  check_span();
   const std::int64_t chunk_tokens = std::max<std::int64_t>(settings.chunk_tokens_max, settings.sequences_max + 1);
   Model::Options options;
   options.compute = compute;
@@ -195,11 +168,10 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   options.experts = placed_experts(settings.experts, checkpoint.config(), ranks, ranks.layout.stage_ranks());
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
-  const std::int64_t context = settings.context_tokens_max > 0
-                                   ? std::min(settings.context_tokens_max, config.text.positions_max)
-                                   : config.text.positions_max;
+  const std::int64_t context = context_of(config, settings);
   const std::int32_t pages =
-      smallest_over_ranks(*ranks.world, pages_for(settings, model->kv_layout(), model->layers(), context, ranks));
+      smallest_over_ranks(*ranks.world, kv_pages(config, ranks.layout, settings, share_of(ranks)));
+  check_context_fits(config, ranks.layout, settings, pages);
   writer.tokenizer = &tokenizer;
   writer.chat_template = &chat_template;
   writer.image = ImageProcessor::load(checkpoint.folder());
@@ -264,12 +236,12 @@ void Engine::State::admit(Submission submission) {
   Live entry;
   entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
                                                  checkpoint.generation().eos, std::move(submission.callbacks));
-  entry.prompt_tokens = request.prompt_tokens;
-  entry.tokens_max = request.prompt_tokens + request.new_tokens_max;
   if (const auto why = planner->refusal(request)) {
     entry.answer->finish(FinishReason::kAborted, *why);
     return;
   }
+  entry.prompt_tokens = request.prompt_tokens;
+  entry.tokens_max = request.prompt_tokens + request.new_tokens_max;
   entry.payload = {std::move(submission.prompt), submission.request.sampling};
   live.emplace(submission.id, std::move(entry));
   planner->submit(request);
@@ -388,9 +360,18 @@ void Engine::State::conclude(const std::vector<Finished>& done) {
   }
 }
 
+// What a step gave, of every rank at the leader.
+std::vector<std::vector<std::byte>> Engine::State::collected(const StepResult& own) {
+  const Traced traced(compute.trace, TracePhase::kCollect);
+  return control.collect(encoded(own));
+}
+
 void Engine::State::lead() {
   for (;;) {
-    take_in();
+    {
+      const Traced idle(compute.trace, TracePhase::kIdle);
+      take_in();
+    }
     bool ending = false;
     {
       const std::lock_guard lock(mutex);
@@ -407,7 +388,7 @@ void Engine::State::lead() {
     }
     const StepResult own = runner->run(message);
     std::vector<StepResult> results;
-    for (const auto& bytes : control.collect(encoded(own))) {
+    for (const auto& bytes : collected(own)) {
       results.push_back(decoded_result(bytes));
     }
     report->step(message.plan, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
@@ -419,17 +400,21 @@ void Engine::State::lead() {
 
 void Engine::State::follow() {
   for (;;) {
+    std::optional<Traced> idle(std::in_place, compute.trace, TracePhase::kIdle);
     const StepMessage message = decoded_message(control.receive());
+    idle.reset();
     if (message.plan.stop) {
       return;
     }
-    control.collect(encoded(runner->run(message)));
+    collected(runner->run(message));
   }
 }
 
 Engine::Engine(const std::filesystem::path& checkpoint, Ranks& ranks, const EngineSettings& settings,
                std::function<void(double)> load_progress) {
   const FpEnvironment environment;
+  TraceRecorder notes(ranks.note, /*keeps_spans=*/false);  // the common origin of time comes with the end of loading
+  const Traced loading(&notes, TracePhase::kLoad);
   state_ = std::make_unique<State>(checkpoint, ranks, settings);
   state_->load(load_progress);
 }

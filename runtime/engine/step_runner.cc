@@ -34,7 +34,7 @@ StepResult StepRunner::run(const StepMessage& message) {
   std::ranges::transform(books_of(ranks_), result.counters.axes.begin(), [](const NamedBook& axis) { return axis.book->total(); });
   result.counters.expert_rows = model_.expert_counts().answered;
   if (compute_.trace != nullptr) {
-    result.trace = compute_.trace->take();
+    result.trace = compute_.trace->take();  // nothing where spans are not kept
   }
   return result;
 }
