@@ -276,7 +276,8 @@ std::optional<std::string> Planner::refusal(const Request& request) const {
         "context); "
         "shorten the prompt, sample fewer frames (fps, max_frames), make them smaller (total_pixels) or lower "
         "max_tokens",
-        request.prompt_tokens, request.new_tokens_max, request.prompt_tokens + request.new_tokens_max,
+        request.prompt_tokens, request.new_tokens_max,
+        static_cast<std::uint64_t>(request.prompt_tokens) + static_cast<std::uint64_t>(request.new_tokens_max),
         limits.context_tokens_max);
   }
   const std::int32_t pages = pages_of(tokens_max(request));

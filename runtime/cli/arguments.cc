@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <bit>
+#include <charconv>
 #include <limits>
 #include <map>
 
@@ -42,8 +44,12 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       ->transform(one_of(precisions));
   app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
-  app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary; default 1")->check(CLI::Range(1, 1024));
-  app->add_option("--ring", run.ring, "ring members among which sequences are dealt (left out: ranks / pp / tp)")->check(CLI::Range(1, 65536));
+  app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
+      ->check(CLI::Range(1, 1024));
+  app->add_option(
+         "--ring", run.ring,
+         "ring members among which sequences are dealt, a power of two (left out: ranks / pp / tp, any number)")
+      ->check(CLI::Range(1, 65536));
   app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(CLI::Range(1, 1024));
   app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(CLI::Range(1, 1024));
   app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
@@ -151,6 +157,40 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
   }
 }
 
+// The parser takes a whole number beyond 64 bits for the largest one there is; it is refused as it was written.
+void refuse_numbers_beyond_64_bits(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    for (CLI::Option* option :
+         command->get_options([](const CLI::Option* any) { return any->get_type_name().starts_with("INT"); })) {
+      option->transform(CLI::Validator(
+          [](std::string& word) {
+            std::int64_t number = 0;
+            const bool beyond =
+                std::from_chars(word.data(), word.data() + word.size(), number).ec == std::errc::result_out_of_range;
+            return beyond ? fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word))
+                          : std::string();
+          },
+          ""));
+    }
+  }
+}
+
+// What is spread over members or cut over ranks is halved again and again.
+void check_powers_of_two(const RunArguments& run) {
+  const auto check_one = [](const char* flag, int value, const char* why, const char* otherwise) {
+    if (value > 0 && !std::has_single_bit(static_cast<unsigned>(value))) {
+      const unsigned below = std::bit_floor(static_cast<unsigned>(value));
+      throw UsageError(fmt::format("{}: found {}, expected a power of two ({}); use {} {} or {} {}{}", flag, value, why,
+                                   flag, below, flag, 2 * below, otherwise));
+    }
+  };
+  check_one("--ring", run.ring, "a context spans 1, 2, 4 ... members",
+            ", or leave it out: then sequences are dealt over any number of members, and those that span some span a "
+            "power of two of them");
+  check_one("--span", run.span, "a context spans 1, 2, 4 ... members", ", or leave it out");
+  check_one("--tp", run.tp, "heads and canonical slices are halved", "");
+}
+
 // A balanced placement needs a load to be balanced from, and nothing else reads one.
 void check_experts(const RunArguments& run) {
   if ((run.expert_placement == "auto") == run.expert_load.empty()) {
@@ -209,6 +249,7 @@ Arguments parse_arguments(int argc, char** argv) {
   CLI::App* version = app.add_subcommand("version", "version, kernels of this CPU, libraries");
   app.set_version_flag("--version", ZOETROPE_VERSION);
 
+  refuse_numbers_beyond_64_bits(app);
   refuse_unknown_flags(app, argc, argv);
   try {
     app.parse(argc, argv);
@@ -222,6 +263,7 @@ Arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
   }
+  check_powers_of_two(arguments.run);
   check_experts(arguments.run);
   if (ask->parsed()) {
     arguments.command = Command::kAsk;

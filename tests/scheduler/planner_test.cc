@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -97,6 +98,10 @@ TEST(Planner, RefusesWhatCanNeverRunWithTheNumbers) {
   const auto pages = planner.refusal(request(1, 1000, 25));
   ASSERT_TRUE(pages.has_value());
   EXPECT_NE(pages->find("1025 tokens = 5 pages"), std::string::npos) << *pages;
+  const auto far = planner.refusal(request(1, 10, std::numeric_limits<std::int64_t>::max()));
+  ASSERT_TRUE(far.has_value());
+  EXPECT_NE(far->find("10 prompt tokens + 9223372036854775807 new tokens = 9223372036854775817"), std::string::npos)
+      << *far;
   const auto context = planner.refusal(request(1, 100000, 1));
   ASSERT_TRUE(context.has_value());
   EXPECT_NE(context->find("100000 prompt tokens + 1 new tokens = 100001"), std::string::npos) << *context;

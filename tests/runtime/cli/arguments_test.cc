@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "monitoring/error.h"
 
 namespace zoetrope {
@@ -78,6 +80,33 @@ TEST(Arguments, WrongValuesAreUsageErrors) {
   EXPECT_NE(complaint({"batch", "--input", "a"}), "");
   EXPECT_NE(complaint({}), "");
   EXPECT_NE(complaint({"ask"}), "");
+}
+
+TEST(Arguments, RingSpanAndTpArePowersOfTwo) {
+  for (const std::string flag : {"--ring", "--span", "--tp"}) {
+    for (const std::string number : {"1", "2", "4", "8", "16", "32"}) {
+      EXPECT_EQ(complaint({"ask", "?", flag, number}), "") << flag;
+    }
+    const std::string three = complaint({"ask", "?", flag, "3"}),
+                      twelve = complaint({"batch", "--input", "i", "--output", "o", flag, "12"});
+    EXPECT_EQ(three.find(flag + ": found 3, expected a power of two"), 0U) << three;
+    EXPECT_NE(three.find("use " + flag + " 2 or " + flag + " 4"), std::string::npos) << three;
+    EXPECT_NE(twelve.find("use " + flag + " 8 or " + flag + " 16"), std::string::npos) << twelve;
+  }
+  EXPECT_EQ(complaint({"ask", "?", "--pp", "3"}), "");  // stages divide layers, not halves
+}
+
+TEST(Arguments, NumbersBeyond64BitsAreShownAsWritten) {
+  for (const std::string flag : {"--max-tokens", "--seed", "--context", "--kv-memory", "--ring", "--num-frames"}) {
+    for (const std::string number : {"9223372036854775808", "99999999999999999999", "-99999999999999999999"}) {
+      const std::string message = complaint({"ask", "?", flag, number});
+      EXPECT_NE(message.find("'" + number + "'"), std::string::npos) << flag << ": " << message;
+      EXPECT_NE(message.find("64 bits"), std::string::npos) << flag << ": " << message;
+    }
+  }
+  EXPECT_EQ(parse({"ask", "?", "--seed", "9223372036854775807"}).ask.seed, std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(parse({"ask", "?", "--kv-memory", "3GiB"}).run.kv_bytes, std::int64_t{3} << 30);
+  EXPECT_NE(complaint({"ask", "?", "--kv-memory", "99999999999GiB"}), "");
 }
 
 TEST(Arguments, HelpIsForPeople) {
