@@ -2,10 +2,15 @@
 """The program as a user runs it: answers, batches under mpirun that are killed and go on, and one line for every mistake.
 
     system_test.py PROGRAM SOURCE_FOLDER NAME     runs the test NAME (a function below)"""
+import glob
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -130,6 +135,53 @@ def samples():
         expect(len(records) == len(expected) and equal >= least * len(expected), f"{precision}: only {equal} of {len(expected)}")
 
 
+def processes_of(folder):
+    """Processes of the program that answer a batch in `folder`: (ranks by their number, guardians)."""
+    ranks, guardians = {}, []
+    listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}/"], capture_output=True, text=True).stdout.split()
+    for pid in listing:
+        try:
+            if os.readlink(f"/proc/{pid}/exe") != str(PROGRAM.resolve()):
+                continue  # the launcher, whose words hold the same
+            environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            rank = next(int(word.split(b"=")[1]) for word in environment if word.startswith(b"OMPI_COMM_WORLD_RANK="))
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "zoetrope-guard":
+                guardians.append(int(pid))
+            else:
+                ranks[rank] = int(pid)
+        except (OSError, StopIteration):
+            pass  # it has ended meanwhile, or has not quite begun
+    return ranks, guardians
+
+
+def phase_names():
+    """Of the phases of a rank, in the order of their numbers."""
+    source = (SOURCE / "monitoring" / "trace.cc").read_text()
+    return re.findall(r'"([^"]+)"', source[source.index("kNames{"):source.index("};", source.index("kNames{"))])
+
+
+def phase_of(pid, names):
+    """What a rank says that it does, read from the page that it shares with its guardian."""
+    for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(descriptor).startswith("/memfd:zoetrope-phase"):
+                return names[struct.unpack("<I", descriptor.read_bytes()[:4])[0]]
+        except OSError:
+            pass
+    return None
+
+
+def stopped(pid):
+    """True when the process stands still for the signal; False when it is not there any more."""
+    os.kill(pid, signal.SIGSTOP)
+    while True:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "T":
+            return True
+        if state in "ZX":
+            return False
+
+
 class Batch:
     """The sample questions as a batch over 2 ranks, started in `folder`."""
 
@@ -139,32 +191,79 @@ class Batch:
         (folder / "in.jsonl").write_text(self.lines)
         self.words = ["batch", "--input", folder / "in.jsonl", "--output", self.out, "--sequences", "2", *more]
         self.folder = folder
+        self.segments = set()
         command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, self.words)]
         self.job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
     def answers(self):
         return self.out.read_text().count("\n") if self.out.exists() else 0
 
+    def wait_for_ranks(self):
+        deadline = time.monotonic() + 60
+        while len(processes_of(self.folder)[0]) < 2:
+            expect(time.monotonic() < deadline and self.job.poll() is None, f"no 2 ranks in {self.folder}")
+            time.sleep(0.01)
+        return processes_of(self.folder)[0]
+
     def hit(self, sent, answers):
         """Sends a signal to the later rank once so many lines are answered; returns what the job said and the seconds until it ended."""
         deadline = time.monotonic() + 60
         while self.answers() < answers and time.monotonic() < deadline:
             time.sleep(0.05)
-        listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {self.folder}"], capture_output=True, text=True).stdout.split()
-        self.ranks = [int(pid) for pid in listing if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve())]
-        expect(len(self.ranks) == 2, f"expected 2 ranks, found {self.ranks}")
-        os.kill(max(self.ranks), sent)
+        self.look_at_segments()
+        os.kill(self.wait_for_ranks()[1], sent)
+        return self.end()
+
+    def kill_in(self, rank, phase):
+        """Kills a rank in a phase: it is stopped again and again until it stands there. Returns as hit() does."""
+        names = phase_names()
+        pid, deadline = self.wait_for_ranks()[rank], time.monotonic() + 60
+        while time.monotonic() < deadline:
+            expect(stopped(pid), f"rank {rank} ended before phase '{phase}'")
+            if phase_of(pid, names) == phase:
+                self.look_at_segments()
+                os.kill(pid, signal.SIGKILL)
+                return self.end()
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.005)  # mostly running: one that is seen standing still for 4 s is ended
+        expect(False, f"rank {rank} was never seen in phase '{phase}'")
+
+    def look_at_segments(self):
+        """Files through which the ranks talk: they must go with the job."""
+        for pid in processes_of(self.folder)[0].values():
+            self.segments |= set(re.findall(r"/\S*vader_segment\S*", pathlib.Path(f"/proc/{pid}/maps").read_text()))
+
+    def end(self):
         self.hit_at = time.monotonic()
         _, said = self.job.communicate(timeout=30)
         return said, time.monotonic() - self.hit_at
+
+    def expect_nothing_left(self):
+        """Within 10 seconds of the hit: no process (one that nobody waits for is none), no segment, no folder of the launcher."""
+        while True:
+            ranks, guardians = processes_of(self.folder)
+            left = [*ranks.values(), *guardians, *filter(os.path.exists, self.segments), *glob.glob(f"{tempfile.gettempdir()}/ompi.*/pid.{self.job.pid}")]
+            if not left:
+                return
+            expect(time.monotonic() < self.hit_at + 10, f"left behind: {left}")
+            time.sleep(0.05)
+
+
+def told_once(said, what):
+    """The program's one line about the failure."""
+    told = [line for line in said.splitlines() if line.startswith("zoetrope:")]
+    expect(len(told) == 1, f"{what}: expected one message, found {told} in: {said}")
+    return told[0]
 
 
 def killed_batch():
     """A batch whose rank is killed ends within 10 seconds, keeps what was answered, and a rerun completes it."""
     with tempfile.TemporaryDirectory() as folder:
         batch = Batch(pathlib.Path(folder))
-        _, took = batch.hit(signal.SIGKILL, 4)
+        said, took = batch.hit(signal.SIGKILL, 4)
         expect(took < 10 and batch.job.returncode != 0, f"the job ended after {took:.1f} s with {batch.job.returncode}")
+        expect(f"rank 1 on host {socket.gethostname()}: found it killed" in told_once(said, "killed"), f"said: {said}")
+        batch.expect_nothing_left()
         expect(batch.answers() >= 4, "answers were lost")
         result = run(*batch.words, ranks=2, timeout=240)
         expect(result.returncode == 0, result.stderr)
@@ -175,18 +274,50 @@ def killed_batch():
         expect("kept from an earlier run" in result.stderr, result.stderr)
 
 
+def killed_in_phases():
+    """A rank killed in any phase is named with its host, phase and step; the others end within 10 seconds and nothing is left behind."""
+    spanned, staged = ("--span", "2", "--ring-transport", "messages"), ("--pp", "2")
+    cases = [((), 1, "start of MPI"), ((), 0, "load"), ((), 1, "load"), ((), 0, "decode film"), ((), 1, "encode"), ((), 1, "exchange features"), (spanned, 1, "ring"),
+             ((), 1, "dispatch"), ((), 0, "experts"), ((), 1, "combine"), (staged, 1, "hand-over"), (staged, 0, "attention"), ((), 1, "idle")]
+    for more, rank, phase in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            batch = Batch(pathlib.Path(folder), *more)
+            said, took = batch.kill_in(rank, phase)
+            expect(took < 10 and batch.job.returncode != 0, f"{phase}: the job ended after {took:.1f} s with {batch.job.returncode}")
+            told = told_once(said, phase)
+            named = re.match(rf"zoetrope: rank {rank} on host {re.escape(socket.gethostname())}: found it killed or crashed in phase '{phase}'"
+                             r"(, layer \d+)?, (step \d+|before the first step), expected ", told)
+            early = phase in ("start of MPI", "load")
+            expect(named and early == (named[2] == "before the first step"), f"{phase}: {told}")
+            batch.expect_nothing_left()
+            print(f"{took:.1f} s after rank {rank} was killed: {told[:120]}", flush=True)
+
+
+def killed_launcher():
+    """When the launcher itself is killed, its ranks end and take away what it would have: processes, shared memory, its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        batch = Batch(pathlib.Path(folder))
+        while batch.answers() < 2:
+            time.sleep(0.05)
+        time.sleep(1)  # a look of the guardians
+        batch.look_at_segments()
+        expect(batch.segments and glob.glob(f"{tempfile.gettempdir()}/ompi.*/pid.{batch.job.pid}"), "what the launcher leaves is not where it was looked for")
+        os.kill(batch.job.pid, signal.SIGKILL)
+        said, took = batch.end()
+        expect(took < 10, f"the ranks ended after {took:.1f} s")
+        expect(f"the launcher (process {batch.job.pid}) on host {socket.gethostname()}: found it gone" in told_once(said, "launcher"), f"said: {said}")
+        batch.expect_nothing_left()
+
+
 def stopped_rank():
-    """A rank that is stopped (SIGSTOP) is named by the others, who end within 10 seconds; nothing waits for the exchange's deadline."""
+    """A rank that is stopped (SIGSTOP) is named, and all end within 10 seconds; nothing waits for the exchange's deadline."""
     with tempfile.TemporaryDirectory() as folder:
         batch = Batch(pathlib.Path(folder), "--span", "2")
         said, took = batch.hit(signal.SIGSTOP, 2)
-        expect(took < 10 and batch.job.returncode == 1, f"the job ended after {took:.1f} s with {batch.job.returncode}")
-        told = [line for line in said.splitlines() if line.startswith("zoetrope:")]
-        expect(len(told) == 1 and "stopped by a signal" in told[0] and "on host" in told[0], f"said: {said}")
-        alive = batch.ranks
-        while alive and time.monotonic() < batch.hit_at + 10:
-            alive = [pid for pid in batch.ranks if subprocess.run(["readlink", f"/proc/{pid}/exe"], capture_output=True, check=False).returncode == 0]  # none: a zombie
-        expect(not alive, f"left behind: {alive}")
+        expect(took < 10 and batch.job.returncode == 1, f"the job ended after {took:.1f} s with {batch.job.returncode}: {said}")
+        told = told_once(said, "stopped")
+        expect(re.match(rf"zoetrope: rank 1 on host {re.escape(socket.gethostname())}: found it stopped by a signal for 4 s in phase '[a-z -]+'(, layer \d+)?, step \d+, ", told), told)
+        batch.expect_nothing_left()
 
 
 def mistakes():
@@ -197,6 +328,14 @@ def mistakes():
         (folder / "text.mp4").write_text("this is no film")
         (folder / "zero.mp4").write_bytes(b"")
         (folder / "same.jsonl").write_text('{"custom_id": "a"}')
+
+        def pointed(name):
+            """The bundled checkpoint as a clone without Git LFS has it: one file is a pointer."""
+            copy = folder / f"pointer-{name}"
+            shutil.copytree(SOURCE / "models" / "lantern-moe", copy)
+            (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+            return copy
+
         cases = [
             (2, ["ask", "--vidoe", "x", "?"], "--video"),
             (2, ["tell"], "expected"),
@@ -215,6 +354,23 @@ def mistakes():
             (1, ["ask", "--video", "http://example.com/a.mp4", "?"], "http"),
             (1, ["ask", "--video", SAMPLES / "film-20s.mp4", "--context", "100", "?"], "100"),
             (1, ["ask", "--max-tokens", "1000000000", "?"], "1000000000"),
+            (2, ["ask", "--max-tokens", "99999999999999999999", "?"], "found '99999999999999999999', expected a whole number within 64 bits"),
+            (1, ["ask", "--max-tokens", "9223372036854775807", "?"], "the number 9223372036854775807"),
+            (2, ["ask", "--ring", "3", "?"], "--ring: found 3, expected a power of two"),
+            (2, ["ask", "--span", "6", "?"], "--span: found 6, expected a power of two (a context spans 1, 2, 4 ... members); use --span 4 or --span 8"),
+            (2, ["ask", "--tp", "3", "?"], "--tp: found 3, expected a power of two"),
+            (1, ["ask", "--span", "2", "?"], "--span: found 2 over a ring of 1 = 1 ranks / (pp 1 x tp 1)"),
+            (1, ["ask", "--context", "10000000", "?"], "--context: found 10000000 tokens, expected at most"),
+            (1, ["ask", "--context", "60000", "--kv-memory", "16MiB", "?"], "--context: found 60000 tokens = 235 pages of 256, expected at most"),
+            (1, ["ask", "--kv-memory", "1PiB", "?"], f"--kv-memory: found {1 << 50} bytes for each of 1 rank on host {socket.gethostname()}, expected at most"),
+            (1, ["ask", "--kv-memory", "1000", "?"], "KV memory: found 1000 bytes, expected at least"),
+            (1, ["ask", "--ep", "3", "?"], "--ep 3 of 1 ranks"),
+            (1, ["ask", "--model", folder / "new\nline", "?"], "new\\x0aline"),
+            (1, ["ask", "--video", folder / "new\nline.mp4", "?"], "new\\x0aline.mp4"),
+            (1, ["batch", "--input", folder / "new\nline", "--output", folder / "o"], "new\\x0aline"),
+            (1, ["ask", "--model", pointed("config.json"), "?"], "config.json: found a Git LFS pointer"),
+            (1, ["ask", "--model", pointed("tokenizer.json"), "?"], "tokenizer.json: found a Git LFS pointer instead of the file, expected JSON text; fetch the file itself with `git lfs pull`"),
+            (1, ["ask", "--model", pointed("model.safetensors"), "?"], "model.safetensors: found a Git LFS pointer"),
             (1, ["ask", "--tp", "2", "?"], "1 were launched"),
             (2, ["ask", "--expert-placement", "auto", "?"], "--expert-load"),
             (1, ["ask", "--expert-placement", folder / "gone.json", "?"], "gone.json"),
@@ -239,24 +395,51 @@ def mistakes():
 
 
 def mistakes_of_ranks():
-    """Under mpirun the message of a mistake appears once, and all ranks end within 10 seconds."""
-    result = run("ask", "--pp", "7", "?", ranks=7)
-    expect(result.returncode == 1 and "6 layers for 7 stages" in result.stderr, f"--pp 7: {result.returncode}: {result.stderr}")
-    for words, named in ((["ask", "--model", "/gone", "?"], "/gone"), (["ask", "--tp", "3", "?"], "--tp 3"), (["ask", "--vidoe", "x"], "--video"),
-                         (["ask", "--pp", "3", "?"], "--pp 3 x --ring 1 x --tp 1 = 3 ranks, but 4 were launched"),
-                         (["ask", "--pp", "2", "--tp", "4", "?"], "--pp 2 x --ring 1 x --tp 4 = 8 ranks, but 4 were launched"),
-                         (["ask", "--pp", "2", "--ring", "3", "?"], "--pp 2 x --ring 3 x --tp 1 = 6 ranks, but 4 were launched"),
-                         (["ask", "--ring", "2", "--tp", "3", "?"], "--ring 2 x --tp 3 = 6 ranks, but 4 were launched"),
-                         (["ask", "--pp", "4", "--span", "2", "?"], "--span: found 2 over a ring of 1"),
-                         (["ask", "--span", "3", "?"], "--span: found 3 over a ring of 4, expected a power of two"),
-                         (["ask", "--video", "/gone.mp4", "?"], "/gone.mp4"), (["ask", "--expert-placement", "/gone.json", "?"], "/gone.json")):
+    """Under mpirun the message of a mistake appears once, all ranks end within 10 seconds, and no weight is read before."""
+    cases = [
+        # each axis of a layout
+        (2, 4, ["--ring", "3"], "--ring: found 3, expected a power of two"),
+        (2, 4, ["--tp", "3"], "--tp: found 3, expected a power of two"),
+        (2, 4, ["--span", "3"], "--span: found 3, expected a power of two"),
+        (1, 4, ["--ring", "2"], "--ring 2 x --tp 1 = 2 ranks, but 4 were launched"),
+        (1, 4, ["--tp", "8"], "--ring 1 x --tp 8 = 8 ranks, but 4 were launched"),
+        (1, 4, ["--pp", "3"], "--pp 3 x --ring 1 x --tp 1 = 3 ranks, but 4 were launched"),
+        (1, 7, ["--pp", "7"], "6 layers for 7 stages"),
+        (1, 8, ["--tp", "8"], "tensor parallelism over 8 ranks"),
+        (1, 4, ["--span", "8"], "--span: found 8 over a ring of 4 = 4 ranks / (pp 1 x tp 1)"),
+        (1, 4, ["--ep", "3"], "--ep 3 of 4 ranks: found 4 / 3 leaves 1"),
+        # each pair of axes
+        (1, 4, ["--pp", "2", "--tp", "4"], "--pp 2 x --ring 1 x --tp 4 = 8 ranks, but 4 were launched"),
+        (1, 4, ["--pp", "2", "--ring", "4"], "--pp 2 x --ring 4 x --tp 1 = 8 ranks, but 4 were launched"),
+        (1, 4, ["--ring", "4", "--tp", "2"], "--ring 4 x --tp 2 = 8 ranks, but 4 were launched"),
+        (1, 4, ["--pp", "4", "--span", "2"], "--span: found 2 over a ring of 1 = 4 ranks / (pp 4 x tp 1)"),
+        (1, 4, ["--tp", "2", "--span", "4"], "--span: found 4 over a ring of 2 = 4 ranks / (pp 1 x tp 2)"),
+        (1, 4, ["--ring", "4", "--ep", "1"], "--ep 1 of 4 ranks: found 4 / 1 = 4 ranks to cut an expert over"),
+        (1, 4, ["--tp", "2", "--ep", "1"], "--ep 1 of 4 ranks: found 4 / 1 = 4 ranks to cut an expert over"),
+        (1, 4, ["--pp", "2", "--ep", "4"], "--ep 4 of 2 ranks: found 4 groups"),
+        (1, 4, ["--span", "4", "--ep", "3"], "--ep 3 of 4 ranks"),
+        # memory
+        (1, 4, ["--span", "4", "--context", "512"], "--span: found 4 members for a context of 512 tokens = 2 pages of 256"),
+        (1, 2, ["--context", "60000", "--kv-memory", "16MiB"], "pages: 2 ring members x "),
+        (1, 4, ["--kv-memory", "1TiB"], f"--kv-memory: found {1 << 40} bytes for each of 4 ranks on host {socket.gethostname()}"),
+        # files
+        (1, 4, ["--model", "/gone"], "/gone"),
+        (1, 4, ["--video", "/gone.mp4"], "/gone.mp4"),
+        (1, 4, ["--expert-placement", "/gone.json"], "/gone.json"),
+        (2, 4, ["--vidoe", "x"], "--video"),
+    ]
+    for code, ranks, flags, named in cases:
         began = time.monotonic()
-        result = run(*words, ranks=4)
+        result = run("ask", *flags, "?", ranks=ranks)
         took = time.monotonic() - began
         lines = [line for line in result.stderr.splitlines() if line.startswith("zoetrope:")]
-        expect(result.returncode != 0, f"{words}: exit code 0")
-        expect(len(lines) == 1 and named in lines[0], f"{words}: {lines}")
-        expect(took < 10, f"{words}: took {took:.1f} s")
+        expect(result.returncode == code, f"{flags}: exit code {result.returncode}, expected {code}: {result.stderr}")
+        expect(len(lines) == 1 and named in lines[0], f"{flags}: {lines}")
+        expect(took < 10, f"{flags}: took {took:.1f} s")
+    # Not of the flags' making: any number of ranks shares the sequences, and those that span members span two of three.
+    three = run("ask", "--json", "--span", "2", "--max-tokens", "4", "Who are you?", ranks=3)
+    one = run("ask", "--json", "--max-tokens", "4", "Who are you?")
+    expect(three.returncode == 0 and json.loads(three.stdout)["token_ids"] == json.loads(one.stdout)["token_ids"], f"3 ranks: {three.stderr}")
 
 
 def exchange():
