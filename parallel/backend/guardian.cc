@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <fstream>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -125,9 +126,7 @@ class Watch {
       say_launcher_is_gone();
       sweep();
     } else if (page_.excused.load() == 0) {
-      say(fmt::format("killed or crashed in phase {}", described(page_.note)),
-          "a process that runs to the end of the job",
-          "see the launcher's words for the signal (9 is often the kernel, out of memory), then start the job again");
+      say_dead();
     }
   }
 
@@ -180,6 +179,32 @@ class Watch {
   void say(const std::string& found, const std::string& expected, const std::string& remedy) {
     print_failure(
         fmt::format("rank {} on host {}: found it {}, expected {}; {}", rank_, host_name(), found, expected, remedy));
+  }
+
+  // One that left with an exit code has said why, or a library of it has: Open MPI ends a rank so whose peer on another
+  // host has died.
+  void say_dead() {
+    const auto status = ended_how();
+    if (status && WIFEXITED(*status)) {
+      return;
+    }
+    const std::string how = status ? fmt::format("killed by signal {}", WTERMSIG(*status)) : "killed or crashed";
+    say(fmt::format("{} in phase {}", how, described(page_.note)), "a process that runs to the end of the job",
+        "signal 9 is often the kernel, out of memory: see its log and the launcher's words, then start the job again");
+  }
+
+  // Its pipe is closed a moment before the rank has ended, and its launcher waits for it a moment later.
+  std::optional<int> ended_how() const {
+    for (int tries = 0; tries < 1000; ++tries) {
+      if (const auto status = wait_status_of(process_)) {
+        return status;
+      }
+      if (is_gone(process_)) {
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    return std::nullopt;
   }
 
   // What a rank prints goes through the launcher, so this one line goes where the launcher's own words went.

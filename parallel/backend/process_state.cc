@@ -17,13 +17,15 @@ struct Stat {
   char state = 0;  // 0: no such process
   std::int32_t parent = 0;
   std::uint32_t started = 0;
+  int wait_status = 0;  // of a process that is ending or has ended
   std::string name;
 };
 
 constexpr std::array<std::string_view, 8> kLaunchers{"mpirun",  "orterun", "mpiexec",    "orted",
                                                      "prterun", "prted",   "slurmstepd", "hydra_pmi_proxy"};
 
-// /proc/PID/stat: "pid (name) state ...", the start time is field 22. The name may hold anything, ')' too.
+// /proc/PID/stat: "pid (name) state ...", the start time is field 22, the last one how it ended. The name may hold
+// anything, ')' too.
 Stat stat_of(std::int32_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -43,6 +45,10 @@ Stat stat_of(std::int32_t pid) {
   std::uint64_t started = 0;
   fields >> started;
   stat.started = static_cast<std::uint32_t>(started);
+  for (int field = 23; field < 52; ++field) {
+    fields >> word;
+  }
+  fields >> stat.wait_status;
   return fields ? stat : Stat{};
 }
 
@@ -66,6 +72,15 @@ bool is_gone(const ProcessId& process) {
   }
   const Stat stat = stat_of(process.pid);
   return stat.state == 0 || stat.state == 'Z' || stat.state == 'X' || stat.started != process.started;
+}
+
+std::optional<int> wait_status_of(const ProcessId& process) {
+  const Stat stat = process.pid <= 0 ? Stat{} : stat_of(process.pid);
+  const bool ended = stat.started == process.started && (stat.state == 'Z' || stat.state == 'X');
+  // While it is ending the number is there already; 0, an end without a failure, is sure only afterwards.
+  return stat.state != 0 && stat.started == process.started && (ended || stat.wait_status != 0)
+             ? std::optional(stat.wait_status)
+             : std::nullopt;
 }
 
 ProcessId launcher_of_this_process() {

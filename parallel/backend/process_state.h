@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace zoetrope {
 
@@ -20,6 +21,10 @@ bool is_stopped(const ProcessId& process);
 
 // True when the process has ended, also when nobody has waited for it yet. False for unknown ones.
 bool is_gone(const ProcessId& process);
+
+// How a process ended, as waitpid() would tell its parent; asked as soon as it ends, before its parent has waited for
+// it. Nothing when it is too late, or has not ended.
+std::optional<int> wait_status_of(const ProcessId& process);
 
 // The process that launched this one as a rank: the nearest ancestor with the name of a launcher (mpirun, orted,
 // slurmstepd ...), beyond a shell script for instance; else the parent.

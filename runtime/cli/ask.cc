@@ -92,7 +92,7 @@ std::string line_of(const MediaReport& report) {
 void print_report(const Answer& answer, const Engine& engine, bool seed_matters) {
   std::string out;
   for (const MediaReport& report : answer.media) {
-    out += line_of(report) + "\n";
+    out += one_line(line_of(report)) + "\n";
   }
   if (!answer.media.empty()) {
     out += fmt::format("frames decoded in {}, of which {} beside other work\n", human_seconds(answer.film_decode_seconds),

@@ -109,9 +109,9 @@ TEST(Guardian, NamesRankHostPhaseAndStepOfAKilledRank) {
   ::kill(rank.process(), SIGKILL);
   EXPECT_EQ(rank.said(),
             line("rank 5 on host " + host_name() +
-                 ": found it killed or crashed in phase 'ring', layer 3, step 12, expected a process that runs to the "
-                 "end of the job; see the "
-                 "launcher's words for the signal (9 is often the kernel, out of memory), then start the job again"));
+                 ": found it killed by signal 9 in phase 'ring', layer 3, step 12, expected a process that "
+                 "runs to the end of the job; signal 9 is often the kernel, out of memory: see its log and "
+                 "the launcher's words, then start the job again"));
   EXPECT_EQ(rank.code(), -SIGKILL);
 }
 
@@ -125,7 +125,7 @@ TEST(Guardian, TellsOfACrash) {
   });
   const std::string said = rank.said();
   EXPECT_NE(said.find("rank 2 on host " + host_name() +
-                      ": found it killed or crashed in phase 'start of MPI', before the first step"),
+                      ": found it killed by signal 6 in phase 'start of MPI', before the first step"),
             std::string::npos)
       << said;
   EXPECT_EQ(rank.code(), -SIGABRT);
@@ -163,6 +163,14 @@ TEST(Guardian, IsSilentWhenARankEndsOfItself) {
   });
   EXPECT_EQ(ends.said(), "ready\n");
   EXPECT_EQ(ends.code(), 7);
+  Child leaves([] {  // as a library may do
+    Guardian guardian(0, kQuick);
+    say_ready();
+    ::_exit(3);
+    return 0;
+  });
+  EXPECT_EQ(leaves.said(), "ready\n");
+  EXPECT_EQ(leaves.code(), 3);
   Child excused([] {
     Guardian guardian(0, kQuick);
     guardian.excuse();
@@ -187,7 +195,7 @@ TEST(Guardian, IsSilentWhenTheLauncherEndsTheRank) {
     ::kill(other.process(), SIGTERM);
     ::_exit(0);
   }
-  EXPECT_NE(other.said().find("rank 3 on host " + host_name() + ": found it killed or crashed in phase 'ring'"),
+  EXPECT_NE(other.said().find("rank 3 on host " + host_name() + ": found it killed by signal 15 in phase 'ring'"),
             std::string::npos);
   EXPECT_EQ(other.code(), -SIGTERM);
   ::waitpid(stranger, nullptr, 0);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <optional>
 
 namespace zoetrope {
 namespace {
@@ -40,11 +41,29 @@ TEST(ProcessState, TellsAStoppedProcessFromOneThatRunsOrIsGone) {
   siginfo_t ended;
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
   EXPECT_TRUE(is_gone(other));  // nobody has waited for it
+  EXPECT_EQ(wait_status_of(other), std::optional(SIGKILL));
+  EXPECT_EQ(wait_status_of(self), std::nullopt);
+  EXPECT_EQ(wait_status_of({}), std::nullopt);
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_FALSE(is_stopped(other));
   EXPECT_TRUE(is_gone(other));
+  EXPECT_EQ(wait_status_of(other), std::nullopt);
   ::close(ends[0]);
   ::close(ends[1]);
+}
+
+TEST(ProcessState, KnowsHowAProcessEnded) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::_exit(3);
+  }
+  siginfo_t ended;
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+  const auto status = wait_status_of(process_of(child));
+  int told = 0;
+  ASSERT_EQ(::waitpid(child, &told, 0), child);
+  EXPECT_EQ(status, std::optional(told));
+  EXPECT_EQ(WEXITSTATUS(told), 3);
 }
 
 TEST(ProcessState, KnowsWhoLaunchedThisProcess) {
