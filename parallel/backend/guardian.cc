@@ -110,7 +110,8 @@ class Watch {
         launcher_(launcher),
         rank_lives_(rank_lives),
         times_(times),
-        session_(session_folder()) {
+        session_(session_folder()),
+        descriptor_(descriptor_of(process)) {
     ::signal(SIGPIPE, SIG_IGN);  // nobody may be left to read what it says; there is more to do
     if (rank == 0) {
       launcher_errors_ =
@@ -195,16 +196,16 @@ class Watch {
 
   // Its pipe is closed a moment before the rank has ended, and its launcher waits for it a moment later.
   std::optional<int> ended_how() const {
-    for (int tries = 0; tries < 1000; ++tries) {
-      if (const auto status = wait_status_of(process_)) {
-        return status;
-      }
-      if (is_gone(process_)) {
+    std::optional<int> status;
+    for (int tries = 0; !status && tries < 1000; ++tries) {
+      const bool gone = is_gone(process_);
+      status = wait_status_of(process_, descriptor_);
+      if (gone) {
         break;
       }
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
-    return std::nullopt;
+    return status;
   }
 
   // What a rank prints goes through the launcher, so this one line goes where the launcher's own words went.
@@ -251,6 +252,7 @@ class Watch {
   int launcher_errors_ = -1;  // the launcher's standard error; -1: it cannot be opened, or another guardian tells
   GuardianTimes times_;
   fs::path session_;
+  int descriptor_;  // of the rank
   std::vector<fs::path> files_;
   Clock::time_point begun_ = Clock::now(), last_look_ = begun_, stopped_since_ = begun_;
 };

@@ -1,6 +1,8 @@
 #include "parallel/backend/process_state.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,16 @@ struct Stat {
 
 constexpr std::array<std::string_view, 8> kLaunchers{"mpirun",  "orterun", "mpiexec",    "orted",
                                                      "prterun", "prted",   "slurmstepd", "hydra_pmi_proxy"};
+
+// What the kernel tells of a process descriptor (struct pidfd_info, PIDFD_GET_INFO), newer than the headers we build
+// with.
+struct DescribedProcess {
+  std::uint64_t mask = 0, group = 0;
+  std::array<std::uint32_t, 11> ids{};
+  std::int32_t wait_status = 0;
+};
+static_assert(sizeof(DescribedProcess) == 64);
+constexpr std::uint64_t kMaskEnd = 8;  // PIDFD_INFO_EXIT
 
 // /proc/PID/stat: "pid (name) state ...", the start time is field 22, the last one how it ended. The name may hold
 // anything, ')' too.
@@ -74,13 +86,23 @@ bool is_gone(const ProcessId& process) {
   return stat.state == 0 || stat.state == 'Z' || stat.state == 'X' || stat.started != process.started;
 }
 
-std::optional<int> wait_status_of(const ProcessId& process) {
+int descriptor_of(const ProcessId& process) {
+  return process.pid <= 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
+}
+
+std::optional<int> wait_status_of(const ProcessId& process, int descriptor) {
   const Stat stat = process.pid <= 0 ? Stat{} : stat_of(process.pid);
-  const bool ended = stat.started == process.started && (stat.state == 'Z' || stat.state == 'X');
-  // While it is ending the number is there already; 0, an end without a failure, is sure only afterwards.
-  return stat.state != 0 && stat.started == process.started && (ended || stat.wait_status != 0)
-             ? std::optional(stat.wait_status)
-             : std::nullopt;
+  if (stat.state != 0 && stat.started == process.started) {
+    // While it is ending the number is there already; 0, an end without a failure, is sure only afterwards.
+    const bool ended = stat.state == 'Z' || stat.state == 'X';
+    return ended || stat.wait_status != 0 ? std::optional(stat.wait_status) : std::nullopt;
+  }
+  DescribedProcess told{.mask = kMaskEnd};
+  if (descriptor < 0 || ::ioctl(descriptor, _IOWR(0xff, 11, DescribedProcess), &told) != 0 ||
+      (told.mask & kMaskEnd) == 0) {
+    return std::nullopt;
+  }
+  return told.wait_status;
 }
 
 ProcessId launcher_of_this_process() {

@@ -22,9 +22,13 @@ bool is_stopped(const ProcessId& process);
 // True when the process has ended, also when nobody has waited for it yet. False for unknown ones.
 bool is_gone(const ProcessId& process);
 
-// How a process ended, as waitpid() would tell its parent; asked as soon as it ends, before its parent has waited for
-// it. Nothing when it is too late, or has not ended.
-std::optional<int> wait_status_of(const ProcessId& process);
+// A descriptor that stands for a process whatever becomes of its number, for wait_status_of(); -1 where the kernel has
+// none.
+int descriptor_of(const ProcessId& process);
+
+// How a process ended, as waitpid() would tell its parent. Nothing when it has not ended, or when its parent has waited
+// for it and the kernel forgets that: those before 6.15 do.
+std::optional<int> wait_status_of(const ProcessId& process, int descriptor = -1);
 
 // The process that launched this one as a rank: the nearest ancestor with the name of a launcher (mpirun, orted,
 // slurmstepd ...), beyond a shell script for instance; else the parent.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <iostream>
 #include <optional>
 
 namespace zoetrope {
@@ -59,10 +60,17 @@ TEST(ProcessState, KnowsHowAProcessEnded) {
   }
   siginfo_t ended;
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
-  const auto status = wait_status_of(process_of(child));
+  const ProcessId ended_id = process_of(child);
+  const int descriptor = descriptor_of(ended_id);
+  const auto status = wait_status_of(ended_id);
   int told = 0;
   ASSERT_EQ(::waitpid(child, &told, 0), child);
   EXPECT_EQ(status, std::optional(told));
+  EXPECT_EQ(wait_status_of(ended_id), std::nullopt);
+  const auto late = wait_status_of(ended_id, descriptor);  // kernels from 6.15 on remember
+  EXPECT_TRUE(late == std::nullopt || late == std::optional(told));
+  std::cout << "[          ] the kernel " << (late ? "remembers" : "forgets") << " how a process ended\n";
+  ::close(descriptor);
   EXPECT_EQ(WEXITSTATUS(told), 3);
 }
 
