@@ -75,7 +75,8 @@ void Planner::State::grow(Running& r, int members, StepPlan& plan) {
     check(r.reserved[slot] > 0, "a span grows into pages that were not promised");
     --r.reserved[slot];
     const std::int32_t to = pool_of(wider.member_at(static_cast<int>(slot))).take();
-    give_back(r, page, static_cast<int>(from));
+    pool_of(r.span.member_at(static_cast<int>(from))).leave(r.pages[page]);  // it is read in this step
+    promise_again(r, page, static_cast<int>(from));
     r.pages[page] = to;
     r.own[page] = true;
     growth.pages.push_back(to);

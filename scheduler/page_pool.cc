@@ -13,7 +13,7 @@ PagePool::PagePool(std::int32_t pages) : counts_(static_cast<std::size_t>(pages)
 
 std::int32_t PagePool::capacity() const { return static_cast<std::int32_t>(counts_.size()); }
 
-std::int32_t PagePool::free_pages() const { return static_cast<std::int32_t>(free_.size()) - reserved_; }
+std::int32_t PagePool::free_pages() const { return static_cast<std::int32_t>(free_.size() + left_.size()) - reserved_; }
 
 std::int32_t PagePool::reclaimable_pages() const { return reclaimable_; }
 
@@ -35,10 +35,11 @@ std::int32_t PagePool::reserved() const { return reserved_; }
 
 std::int32_t PagePool::take() {
   check(reserved_ > 0, "a page was taken that nobody reserved");
-  check(!free_.empty(), "the free list is shorter than the reservations");
+  std::vector<std::int32_t>& list = free_.empty() ? left_ : free_;
+  check(!list.empty(), "the free list is shorter than the reservations");
   --reserved_;
-  const std::int32_t page = free_.back();
-  free_.pop_back();
+  const std::int32_t page = list.back();
+  list.pop_back();
   check(at(page).free(), "a free page is referenced");
   at(page).users = 1;
   return page;
@@ -50,11 +51,20 @@ void PagePool::share(std::int32_t page) {
   ++at(page).users;
 }
 
-bool PagePool::release(std::int32_t page) {
+bool PagePool::release(std::int32_t page) { return released(page, free_); }
+
+void PagePool::leave(std::int32_t page) { released(page, left_); }
+
+bool PagePool::released(std::int32_t page, std::vector<std::int32_t>& list) {
   check(at(page).users > 0, "a free page was released");
   --at(page).users;
   reclaimable_ += at(page).reclaimable() ? 1 : 0;
-  return freed(page);
+  return freed(page, list);
+}
+
+void PagePool::settle() {
+  free_.insert(free_.end(), left_.begin(), left_.end());
+  left_.clear();
 }
 
 std::int32_t PagePool::references(std::int32_t page) const { return at(page).users; }
@@ -69,16 +79,17 @@ bool PagePool::forget(std::int32_t page) {
   reclaimable_ -= at(page).reclaimable() ? 1 : 0;
   --at(page).keepers;
   reclaimable_ += at(page).reclaimable() ? 1 : 0;
-  return freed(page);
+  return freed(page, free_);
 }
 
 std::int32_t PagePool::keepers(std::int32_t page) const { return at(page).keepers; }
 
-bool PagePool::freed(std::int32_t page) {
+// Where nobody holds the page, it goes to a list of free ones.
+bool PagePool::freed(std::int32_t page, std::vector<std::int32_t>& list) {
   if (!at(page).free()) {
     return false;
   }
-  free_.push_back(page);
+  list.push_back(page);
   return true;
 }
 

@@ -24,6 +24,10 @@ class PagePool {
   std::int32_t take();              // from the reservation; one user. check()s that something is reserved
   void share(std::int32_t page);    // users + 1; the page must be used or kept
   bool release(std::int32_t page);  // users - 1; true when the page became free
+  // The same for a page that is still read in this step, on its way to another member: until settle() it is handed out only when
+  // no other is left.
+  void leave(std::int32_t page);
+  void settle();
   std::int32_t references(std::int32_t page) const;  // users
 
   void keep(std::int32_t page);    // keepers + 1; the page must be used or kept
@@ -38,10 +42,12 @@ class PagePool {
   };
   Counts& at(std::int32_t page);
   const Counts& at(std::int32_t page) const;
-  bool freed(std::int32_t page);
+  bool released(std::int32_t page, std::vector<std::int32_t>& list);
+  bool freed(std::int32_t page, std::vector<std::int32_t>& list);
 
   std::vector<Counts> counts_;
   std::vector<std::int32_t> free_;
+  std::vector<std::int32_t> left_;  // free too
   std::int32_t reserved_ = 0, reclaimable_ = 0;
 };
 

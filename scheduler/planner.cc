@@ -236,6 +236,7 @@ std::vector<Finished> Planner::commit(const std::vector<Drawn>& drawn) {
   State& s = *state_;
   check(s.outstanding, "a commit without a plan");
   s.outstanding = false;
+  std::ranges::for_each(s.pools, &PagePool::settle);
   std::map<RequestId, const Drawn*> by_id;
   for (const Drawn& d : drawn) {
     by_id[d.id] = &d;

@@ -128,6 +128,7 @@ struct Planner::State {
   void share_prefix(Running& r, const PrefixCache::Match& match);
   void take_pages(Running& r, std::int64_t tokens, std::vector<std::int32_t>& taken);
   void give_back(Running& r, std::size_t page, int slot);
+  void promise_again(Running& r, std::size_t page, int slot);
   void give_back_last(Running& r);
   void keep_computed(Running& r, bool at_end);
   void let_go(Running& r);

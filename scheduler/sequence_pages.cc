@@ -71,10 +71,15 @@ void Planner::State::take_pages(Running& r, std::int64_t tokens, std::vector<std
   }
 }
 
-// A page leaves a sequence; if it was its own, the member in `slot` promises another one in its place.
+// A page leaves a sequence.
 void Planner::State::give_back(Running& r, std::size_t page, int slot) {
+  pool_of(r.span.member_at(slot)).release(r.pages[page]);
+  promise_again(r, page, slot);
+}
+
+// If a page that has left was the sequence's own, the member in `slot` promises another one in its place.
+void Planner::State::promise_again(Running& r, std::size_t page, int slot) {
   const int member = r.span.member_at(slot);
-  pool_of(member).release(r.pages[page]);
   if (r.own[page]) {
     make_room(member, 1);
     check(pool_of(member).reserve(1), "a page that was given back cannot be reserved");

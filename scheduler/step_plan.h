@@ -32,7 +32,8 @@ struct Truncation {
 
 // A sequence whose span grows to `span`, from R members to R' (2R, or more where 2R would not do): page p moves from slot p mod R
 // to slot p mod R', if that is another one, and has a new id there: `pages` names those that move, in ascending p. Growths happen
-// in order, after the starts and before the chunks.
+// in order, after the starts and before the chunks; the pages of the last one may travel while the chunks are computed, as long as
+// no chunk is given the place of one of them.
 struct Growth {
   RequestId id{};
   Span span;

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
@@ -23,7 +26,8 @@ std::span<const Chunk> first_wave(std::span<const Chunk> chunks) {
 }  // namespace
 
 StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport)
-    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages, ranks, transport), rounds_(model, ranks, compute) {}
+    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages, ranks, transport),
+      moves_(cache_, model.layers(), *ranks.ring, compute), rounds_(model, ranks, compute) {}
 
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
@@ -49,6 +53,7 @@ void StepRunner::execute(const StepMessage& message, StepResult& result) {
     run_wave(wave, next, result);
     wave = next;
   }  // without chunks nobody has rows: every rank knows it from the plan
+  moves_.finish();
 }
 
 void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result) {
@@ -66,6 +71,7 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
     }
   }
   inputs.last_wave = next.empty();
+  inputs.moves = &moves_;
   const std::int64_t vocabulary = model_.config().text.vocabulary;
   logits_.resize(inputs.logit_rows.size() * static_cast<std::size_t>(vocabulary));
   model_.forward(inputs, cache_, {logits_.data(), static_cast<std::int64_t>(inputs.logit_rows.size()), vocabulary});
@@ -104,51 +110,58 @@ void StepRunner::begin(const StepMessage& message) {
     rounds_.begin(at->first, at->second.prompt, at->second.span);
   }
   for (const Growth& growth : plan.growths) {
-    grow(growth);
+    grow(growth, &growth != &plan.growths.back() || takes_what_is_left(growth, plan));
   }
 }
 
-// Hands over the pages that move, all layers of a page together, some at a time: pages are sent from where they are and received
-// where they will be. Members that neither give nor take have no part in it.
-void StepRunner::grow(const Growth& growth) {
-  const Traced traced(compute_.trace, TracePhase::kGrow);
-  constexpr std::size_t kBatchBytes = std::size_t{64} << 20;
-  Sequence& sequence = sequences_.at(growth.id);
-  const int own = ranks_.place.member;
-  const int layers = model_.layers();
-  const std::size_t page_bytes = cache_.layout().page_bytes();
-  const std::size_t batch = std::max<std::size_t>(1, kBatchBytes / KvCache::bytes_per_page(cache_.layout(), layers));
-  std::vector<SendPart> sends;
-  std::vector<ReceivePart> receives;
-  const auto exchange = [&] {
-    if (!sends.empty() || !receives.empty()) {
-      ranks_.ring->exchange(sends, receives, "pages of a span that grows");
+// True when a chunk of the step is given the place of a page that the growth moves, which cannot be read under the step then: the
+// planner has nothing else left.
+bool StepRunner::takes_what_is_left(const Growth& growth, const StepPlan& plan) const {
+  const Sequence& grown = sequences_.at(growth.id);
+  std::set<std::pair<int, std::int32_t>> left;  // member, id
+  for (std::size_t page = 0; page < grown.pages.size(); ++page) {
+    const auto index = static_cast<std::int64_t>(page);
+    if (const int from = grown.span.owner(index); from != growth.span.owner(index)) {
+      left.emplace(from, grown.pages[page]);
     }
-    sends.clear();
-    receives.clear();
-  };
-  std::size_t moved = 0;
+  }
+  std::map<RequestId, std::int64_t> pages;  // of each sequence with those of the chunks before
+  for (const Chunk& chunk : plan.chunks) {
+    const Sequence& sequence = sequences_.at(chunk.id);
+    const Span& span = chunk.id == growth.id ? growth.span : sequence.span;
+    std::int64_t& next = pages.try_emplace(chunk.id, static_cast<std::int64_t>(sequence.pages.size())).first->second;
+    for (const std::int32_t id : chunk.new_pages) {
+      if (left.contains({span.owner(next++), id})) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// The pages that move travel under the step, a layer before it is needed; features that wait are needed at its beginning. `at_once`:
+// all of it before anything else. Members that neither give nor take have no part in it.
+void StepRunner::grow(const Growth& growth, bool at_once) {
+  const Traced traced(compute_.trace, TracePhase::kGrow);
+  Sequence& sequence = sequences_.at(growth.id);
+  std::vector<PageMove> moves;
   for (std::size_t page = 0; page < sequence.pages.size(); ++page) {
-    const int from = sequence.span.owner(static_cast<std::int64_t>(page)), to = growth.span.owner(static_cast<std::int64_t>(page));
+    const auto index = static_cast<std::int64_t>(page);
+    const int from = sequence.span.owner(index), to = growth.span.owner(index);
     if (from == to) {
       continue;
     }
-    check(moved < growth.pages.size(), "a growth names an id for every page that moves");
-    for (int layer = 0; layer < layers && (from == own || to == own); ++layer) {
-      if (from == own) {
-        sends.push_back({to, {cache_.layer(layer).page(sequence.pages[page]), page_bytes}});
-      } else {
-        receives.push_back({from, {cache_.layer(layer).page(growth.pages[moved]), page_bytes}});
-      }
-    }
-    sequence.pages[page] = growth.pages[moved];
-    if (++moved % batch == 0) {
-      exchange();
-    }
+    check(moves.size() < growth.pages.size(), "a growth names an id for every page that moves");
+    const std::int32_t target = growth.pages[moves.size()];
+    moves.push_back({.from = from, .to = to, .source = sequence.pages[page], .target = target, .written = (index + 1) * kPageTokens > sequence.computed});
+    sequence.pages[page] = target;
   }
-  exchange();
-  check_eq(moved, growth.pages.size(), "a growth names an id for every page that moves");
+  check_eq(moves.size(), growth.pages.size(), "a growth names an id for every page that moves");
   rounds_.grow(growth.id, growth.span, sequence.computed);
+  moves_.begin(growth.span, std::move(moves), at_once);
+  if (at_once) {
+    moves_.finish();
+  }
   sequence.span = growth.span;
 }
 

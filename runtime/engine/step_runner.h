@@ -12,6 +12,7 @@
 #include "runtime/engine/film_rounds.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/model/model.h"
+#include "runtime/model/page_moves.h"
 #include "runtime/prompt/prompt.h"
 
 namespace zoetrope {
@@ -40,7 +41,8 @@ class StepRunner {
   void begin(const StepMessage& message);
   // Chunks that go through the layers together; `next`: those behind them, none after the last.
   void run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result);
-  void grow(const Growth& growth);
+  void grow(const Growth& growth, bool at_once);
+  bool takes_what_is_left(const Growth& growth, const StepPlan& plan) const;
   void stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
   void draw(const std::vector<Chunk>& own, StepResult& result);
   int slot(const Sequence& sequence) const { return sequence.span.slot_of(ranks_.place.member); }
@@ -50,6 +52,7 @@ class StepRunner {
   Ranks& ranks_;
   Compute compute_;
   KvCache cache_;
+  PageMoves moves_;
   FilmRounds rounds_;
   std::map<RequestId, Sequence> sequences_;
   std::vector<float> visual_, logits_;

@@ -15,6 +15,7 @@
 #include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "parallel/ring_rates.h"
+#include "runtime/model/page_moves.h"
 #include "runtime/model/tp_gather.h"
 
 namespace zoetrope {
@@ -172,13 +173,21 @@ void Decoder::run_layers(Step& step) {
     const int layer = static_cast<int>(stage_.layers.first) + local;
     const TextLayerWeights& weights = weights_.layers[static_cast<std::size_t>(local)];
     attention_block(weights, local, step);
-    hand_over_.poll();
+    poll(step);
     feed_forward(weights, layer, step);
-    hand_over_.poll();
+    poll(step);
     add_deepstack(layer, step);
     if (observer_) {
       observe(step, fmt::format("hidden.layer.{}", layer), step.h);
     }
+  }
+}
+
+// Messages under other work: rows for the neighbours in the pipeline, pages of spans that grow.
+void Decoder::poll(const Step& step) {
+  hand_over_.poll();
+  if (step.inputs.moves != nullptr) {
+    step.inputs.moves->poll();
   }
 }
 
@@ -198,9 +207,8 @@ void Decoder::attention_block(const TextLayerWeights& weights, int local, Step& 
   rotate(compute_, q, d, step.cos, step.sin);
   rotate(compute_, k, d, step.cos, step.sin);
 
-  const RingPages pages = step.cache.ring_layer(local);
   const Rows<float> attended = activations_.attended.shaped(step.rows.rows, q.columns);
-  attend(step, pages, q, k, v, attended);
+  attend(step, local, q, k, v, attended);
 
   const Rows<float> partial = activations_.partial.shaped(step.rows.rows, config_.hidden);
   matmul(compute_, {.x = attended, .w = weights.o, .out = partial});
@@ -209,8 +217,10 @@ void Decoder::attention_block(const TextLayerWeights& weights, int local, Step& 
   add_rows(compute_, step.h, own);
 }
 
-// Sequences that live here whole attend at once; those that span members with the others of their spans.
-void Decoder::attend(Step& step, const RingPages& pages, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
+// Sequences that live here whole attend at once; those that span members with the others of their spans, when the pages that
+// their spans have grown by are there.
+void Decoder::attend(Step& step, int local, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
+  const RingPages pages = step.cache.ring_layer(local);
   for (const Range& run : step.kept) {
     append_kv(compute_, kv_layout(), pages.own, k.slice(run.first, run.count()), v.slice(run.first, run.count()),
               std::span(step.inputs.slots).subspan(static_cast<std::size_t>(run.first), static_cast<std::size_t>(run.count())));
@@ -235,7 +245,12 @@ void Decoder::attend(Step& step, const RingPages& pages, Rows<const float> q, Ro
                       .out = attended.slice(first, rows)});
     }
   }
-  attention(compute_, kv_layout(), pages.own, jobs);
+  Compute computing = compute_;
+  computing.between = step.inputs.moves != nullptr ? step.inputs.moves->between() : nullptr;
+  attention(computing, kv_layout(), pages.own, jobs);
+  if (step.inputs.moves != nullptr) {
+    step.inputs.moves->arrive(local);
+  }
   if (!ring_jobs.empty()) {
     const Traced traced(compute_.trace, TracePhase::kRing);
     ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs, !std::exchange(step.ring_opened, true));

@@ -52,6 +52,8 @@ class KvCache {
   std::vector<std::int64_t> first_page_;   // RingPages::first_page
 };
 
+class PageMoves;
+
 // Sees activations by name as the goldens call them ("hidden.layer.3", "vision.image.block.0", "router.2.logits"). For
 // tests: with an observer on a tp group, rows are gathered first.
 using Observer = std::function<void(std::string_view name, Rows<const float> values)>;
@@ -90,6 +92,7 @@ struct StepInputs {
   // A step may be cut in waves, which flow through the stages of a pipeline: forward() is called once for each.
   std::int64_t next_rows = 0;  // T of the wave behind this one
   bool last_wave = true;
+  PageMoves* moves = nullptr;  // pages on their way that spans of this step need; null: none
 };
 
 // What a rank has counted of its experts since it was loaded.

@@ -59,6 +59,39 @@ TEST(PagePool, AKeptPageIsThereForOthersUntilItIsForgotten) {
   EXPECT_EQ(pool.reclaimable_pages(), 0);
 }
 
+TEST(PagePool, APageThatIsLeftIsHandedOutLastUntilTheStepIsOver) {
+  PagePool pool(4);
+  ASSERT_TRUE(pool.reserve(4));
+  const std::int32_t left = pool.take(), other = pool.take();
+  pool.leave(left);
+  EXPECT_EQ(pool.references(left), 0);
+  EXPECT_EQ(pool.free_pages(), 1);
+  EXPECT_NE(pool.take(), left);
+  EXPECT_NE(pool.take(), left);
+  ASSERT_TRUE(pool.reserve(1));
+  EXPECT_EQ(pool.take(), left) << "nothing else is there";
+  pool.leave(left);
+  pool.settle();
+  pool.release(other);
+  ASSERT_TRUE(pool.reserve(2));
+  EXPECT_EQ(pool.take(), other);
+  EXPECT_EQ(pool.take(), left);
+}
+
+// A kept page that is left is not free; when it is forgotten it is like any other.
+TEST(PagePool, AKeptPageThatIsLeftStays) {
+  PagePool pool(1);
+  ASSERT_TRUE(pool.reserve(1));
+  const std::int32_t page = pool.take();
+  pool.keep(page);
+  pool.leave(page);
+  pool.settle();
+  EXPECT_EQ(pool.free_pages(), 0);
+  EXPECT_EQ(pool.reclaimable_pages(), 1);
+  EXPECT_TRUE(pool.forget(page));
+  EXPECT_EQ(pool.free_pages(), 1);
+}
+
 TEST(PagePoolDeathTest, BrokenUseIsABug) {
   PagePool pool(2);
   EXPECT_DEATH(pool.take(), "nobody reserved");

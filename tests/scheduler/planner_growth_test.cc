@@ -63,6 +63,45 @@ TEST(PlannerGrowth, AwkwardLengths) {
       << "a ring that is no power of two";
 }
 
+// The pages that a growth moves are read while the step is computed: nobody is given their places in it while others are free.
+TEST(PlannerGrowth, PlacesThatAreLeftAreGivenToNobodyInTheStep) {
+  const auto taken_at_once = [](const SchedulerLimits& bounds, const std::vector<Request>& requests) {
+    Planner planner({.ring = 2, .tp = 1}, bounds);
+    SimulatedRanks ranks;
+    for (const Request& r : requests) {
+      ranks.know(r);
+      planner.submit(r);
+    }
+    std::vector<std::int32_t> table;
+    while (!planner.idle()) {
+      const StepPlan plan = planner.plan();
+      for (const Chunk& chunk : plan.chunks) {
+        if (!plan.growths.empty() && chunk.id == RequestId{1}) {
+          std::int64_t taken = 0;
+          const Span& span = plan.growths[0].span;
+          for (std::size_t i = 0; i < chunk.new_pages.size(); ++i) {
+            for (std::size_t page = 1; page < table.size(); page += 2) {  // member 0 leaves the odd ones
+              taken += span.owner(static_cast<std::int64_t>(table.size() + i)) == span.first_member && chunk.new_pages[i] == table[page] ? 1 : 0;
+            }
+          }
+          return taken;
+        }
+        if (chunk.id == RequestId{1}) {
+          table.insert(table.end(), chunk.new_pages.begin(), chunk.new_pages.end());
+        }
+      }
+      ranks.execute(plan);
+      planner.commit(draws(plan));
+    }
+    return std::int64_t{-1};
+  };
+  SchedulerLimits much = limits(40);
+  much.span_pages = 1;
+  much.work.page_transfer = 1;
+  EXPECT_EQ(taken_at_once(much, {request(1, 3000, 4), request(2, 500, 1)}), 0);
+  EXPECT_EQ(taken_at_once(limits(2), {request(1, 500, 300)}), 1) << "nothing else is free for the third page";
+}
+
 TEST(PlannerGrowth, BeginsOnAsFewMembersAsHoldThePrompt) {
   Planner planner({.ring = 4, .tp = 1}, limits(10));
   planner.submit(request(1, 256, 256 * 30));
