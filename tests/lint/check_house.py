@@ -67,7 +67,6 @@ NO_TWIN = {
     # Parts of one class, tested through it.
     "runtime/engine/answer_builder.cc": "tests/runtime/engine/engine_test.cc",
     "runtime/engine/film_rounds.cc": "tests/runtime/engine/engine_test.cc",
-    "runtime/engine/step_runner.cc": "tests/runtime/engine/engine_test.cc",
     "scheduler/admission.cc": "tests/scheduler/planner_test.cc",
     "scheduler/units.cc": "tests/scheduler/planner_test.cc",
     "scheduler/growth.cc": "tests/scheduler/planner_growth_test.cc",
