@@ -33,6 +33,13 @@ inline constexpr MetricInfo kPagesKept{
     "KV pages that only the prefix cache keeps, until a sequence needs them, of each member of the ring.", "member"};
 inline constexpr MetricInfo kPages{"zoetrope_kv_pages", MetricKind::kGauge, "KV pages of each member of the ring.",
                                    "member"};
+inline constexpr MetricInfo kGrowths{"zoetrope_span_growths_total", MetricKind::kCounter,
+                                     "Growths of spans: a sequence was spread over more members of the ring."};
+inline constexpr MetricInfo kPagesMoved{"zoetrope_kv_pages_moved_total", MetricKind::kCounter,
+                                        "KV pages that growths handed to other members."};
+inline constexpr MetricInfo kAttentionPairs{
+    "zoetrope_attention_pairs_total", MetricKind::kCounter,
+    "Pairs of a row and a token that it attends to, of the rows that each member of the ring computed.", "member"};
 inline constexpr MetricInfo kEncodeSeconds{"zoetrope_encode_seconds",
                                            MetricKind::kHistogram,
                                            "Reading and encoding the pictures of a step, at the slowest rank.",
@@ -55,9 +62,23 @@ inline constexpr MetricInfo kCollectiveBytes{"zoetrope_collective_bytes_total", 
                                              "Bytes that all ranks sent, by axis.", "axis"};
 inline constexpr MetricInfo kCollectiveMessages{"zoetrope_collective_messages_total", MetricKind::kCounter,
                                                 "Messages that all ranks sent, by axis.", "axis"};
+inline constexpr MetricInfo kTransferExposed{"zoetrope_transfer_exposed_seconds_total", MetricKind::kCounter,
+                                             "Seconds that ranks stood still for messages, by axis, summed over ranks. Those that wait "
+                                             "for the leader's next plan do so on the axis world.",
+                                             "axis"};
+inline constexpr MetricInfo kTransferHidden{"zoetrope_transfer_hidden_seconds_total", MetricKind::kCounter,
+                                            "Seconds that messages were under way while their rank did other work, by axis, summed over "
+                                            "messages and ranks.",
+                                            "axis"};
+inline constexpr MetricInfo kPipelineWait{"zoetrope_pipeline_wait_seconds_total", MetricKind::kCounter,
+                                          "Seconds that the ranks of each stage waited for the rows of the stage before, or for room in the next one.",
+                                          "stage"};
+inline constexpr MetricInfo kPipelineBubble{"zoetrope_pipeline_bubble_ratio", MetricKind::kGauge,
+                                            "Share of their time from tokens to logits in which the ranks of all stages had no rows to compute, "
+                                            "since the start."};
 
 // What a catalogue test walks, and what docs can be checked against.
-inline constexpr std::array<const MetricInfo*, 20> kAll{&kSteps,
+inline constexpr std::array<const MetricInfo*, 27> kAll{&kSteps,
                                                         &kPrefillTokens,
                                                         &kCachedTokens,
                                                         &kDecodeTokens,
@@ -68,6 +89,9 @@ inline constexpr std::array<const MetricInfo*, 20> kAll{&kSteps,
                                                         &kPagesInUse,
                                                         &kPagesKept,
                                                         &kPages,
+                                                        &kGrowths,
+                                                        &kPagesMoved,
+                                                        &kAttentionPairs,
                                                         &kEncodeSeconds,
                                                         &kFilmDecodeSeconds,
                                                         &kFilmWaitSeconds,
@@ -76,6 +100,10 @@ inline constexpr std::array<const MetricInfo*, 20> kAll{&kSteps,
                                                         &kExpertRows,
                                                         &kExpertImbalance,
                                                         &kCollectiveBytes,
-                                                        &kCollectiveMessages};
+                                                        &kCollectiveMessages,
+                                                        &kTransferExposed,
+                                                        &kTransferHidden,
+                                                        &kPipelineWait,
+                                                        &kPipelineBubble};
 
 }  // namespace zoetrope::catalogue

@@ -18,6 +18,8 @@ void TrafficBook::add(std::string_view what, const Traffic& sent, double exposed
   }
   entry->exposed_seconds += exposed_seconds;
   entry->hidden_seconds += hidden_seconds;
+  seconds_.exposed += exposed_seconds;
+  seconds_.hidden += hidden_seconds;
 }
 
 std::string traffic_table(const std::vector<NamedBook>& books) {

@@ -25,15 +25,23 @@ struct TrafficEntry {
   double hidden_seconds = 0;   // from post() until it was waited for or found done
 };
 
+// Seconds of the exchanges of a communicator, as in its entries.
+struct TransferSeconds {
+  double exposed = 0, hidden = 0;
+  bool operator==(const TransferSeconds&) const = default;
+};
+
 class TrafficBook {
  public:
   void add(std::string_view what, const Traffic& sent, double exposed_seconds, double hidden_seconds);
   Traffic total() const { return total_; }
+  TransferSeconds seconds() const { return seconds_; }
   const std::vector<TrafficEntry>& entries() const { return entries_; }  // in order of first use
 
  private:
   std::vector<TrafficEntry> entries_;
   Traffic total_;
+  TransferSeconds seconds_;
 };
 
 // A table of entries, one line each: axis, operation, exchanges, messages, bytes, seconds exposed and hidden.

@@ -40,7 +40,11 @@ struct FailedSequence {
 // What a rank has counted since it started.
 struct RankCounters {
   std::array<Traffic, kAxes> axes{};  // sent, in the order of books_of()
+  std::array<TransferSeconds, kAxes> transfers{};
+  double forward_seconds = 0;         // tokens to logits
+  double pipe_wait_seconds = 0;       // of them, waiting for the rows of the stage before or for room in the next one
   std::uint64_t expert_rows = 0;      // pairs of a token and an expert that it computed
+  std::uint64_t attention_pairs = 0;  // of a row that its member computes and a token that the row attends to
   bool operator==(const RankCounters&) const = default;
 };
 struct StepResult {

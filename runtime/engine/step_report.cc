@@ -34,7 +34,8 @@ StepReport::StepReport(const ReportSettings& settings, const Layout& layout, std
     : layout_(layout) {
   for (const MetricInfo* info :
        {&catalogue::kSteps, &catalogue::kPrefillTokens, &catalogue::kCachedTokens,
-        &catalogue::kDecodeTokens, &catalogue::kVisualUnits}) {
+        &catalogue::kDecodeTokens, &catalogue::kVisualUnits,
+        &catalogue::kGrowths, &catalogue::kPagesMoved}) {
     metrics_.counter(*info);
   }
   for (const char* outcome : kOutcomes) {
@@ -60,6 +61,10 @@ void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& resul
   for (const SequenceStart& start : plan.starts) {
     metrics_.counter(catalogue::kCachedTokens).add(static_cast<double>(start.cached_tokens));
   }
+  metrics_.counter(catalogue::kGrowths).add(static_cast<double>(plan.growths.size()));
+  for (const Growth& growth : plan.growths) {
+    metrics_.counter(catalogue::kPagesMoved).add(static_cast<double>(growth.pages.size()));
+  }
   if (plan.chunks.empty() && plan.encode.empty()) {
     return;
   }
@@ -78,7 +83,6 @@ void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& resul
     metrics_.histogram(catalogue::kDecodeStepSeconds).observe(seconds);
   }
 
-  std::array<Traffic, kAxes> sum;
   std::vector<double> expert_rows;
   double encode_seconds = 0;
   for (const StepResult& result : results) {
@@ -86,24 +90,69 @@ void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& resul
     metrics_.counter(catalogue::kFilmDecodeSeconds).add(result.film_decode_seconds);
     metrics_.counter(catalogue::kFilmWaitSeconds).add(result.film_wait_seconds);
     expert_rows.push_back(static_cast<double>(result.counters.expert_rows));
-    for (std::size_t axis = 0; axis < kAxes; ++axis) {
-      sum[axis].bytes += result.counters.axes[axis].bytes;
-      sum[axis].messages += result.counters.axes[axis].messages;
-    }
   }
   if (!plan.encode.empty()) {
     metrics_.histogram(catalogue::kEncodeSeconds).observe(encode_seconds);
   }
-  for (std::size_t axis = 0; axis < kAxes; ++axis) {
-    metrics_.counter(catalogue::kCollectiveBytes, kAxisNames[axis]).set_total(static_cast<double>(sum[axis].bytes));
-    metrics_.counter(catalogue::kCollectiveMessages, kAxisNames[axis])
-        .set_total(static_cast<double>(sum[axis].messages));
+  for (std::size_t rank = 0; rank < results.size(); ++rank) {
+    if (const Place place = place_of(layout_, static_cast<int>(rank)); place.stage == 0 && place.tp_index == 0) {
+      metrics_.counter(catalogue::kAttentionPairs, text(static_cast<std::size_t>(place.member)))
+          .set_total(static_cast<double>(results[rank].counters.attention_pairs));
+    }
   }
+  count_transfers(results);
+  count_bubble(results);
   if (std::ranges::any_of(expert_rows, [](double rows) { return rows > 0; })) {
     for (std::size_t rank = 0; rank < expert_rows.size(); ++rank) {
       metrics_.counter(catalogue::kExpertRows, text(rank)).set_total(expert_rows[rank]);
     }
     metrics_.gauge(catalogue::kExpertImbalance).set(imbalance(expert_rows, layout_));
+  }
+}
+
+// By axis, summed over ranks: what was sent and how long it was waited for.
+void StepReport::count_transfers(const std::vector<StepResult>& results) {
+  for (std::size_t axis = 0; axis < kAxes; ++axis) {
+    Traffic sent;
+    TransferSeconds seconds;
+    for (const StepResult& result : results) {
+      sent.bytes += result.counters.axes[axis].bytes;
+      sent.messages += result.counters.axes[axis].messages;
+      seconds.exposed += result.counters.transfers[axis].exposed;
+      seconds.hidden += result.counters.transfers[axis].hidden;
+    }
+    metrics_.counter(catalogue::kCollectiveBytes, kAxisNames[axis]).set_total(static_cast<double>(sent.bytes));
+    metrics_.counter(catalogue::kCollectiveMessages, kAxisNames[axis]).set_total(static_cast<double>(sent.messages));
+    metrics_.counter(catalogue::kTransferExposed, kAxisNames[axis]).set_total(seconds.exposed);
+    metrics_.counter(catalogue::kTransferHidden, kAxisNames[axis]).set_total(seconds.hidden);
+  }
+}
+
+// The forward passes of a step begin together and are over with that of the last stage: until then every rank of every stage could
+// have computed. What it did not is the bubble, waiting for rows and being done early alike.
+void StepReport::count_bubble(const std::vector<StepResult>& results) {
+  if (layout_.pp == 1) {
+    return;
+  }
+  before_.resize(results.size());
+  double longest = 0, busy = 0;
+  std::vector<double> waited(static_cast<std::size_t>(layout_.pp), 0.0);
+  for (std::size_t rank = 0; rank < results.size(); ++rank) {
+    const RankCounters& now = results[rank].counters;
+    const double forward = now.forward_seconds - before_[rank].forward_seconds;
+    longest = std::max(longest, forward);
+    busy += forward - (now.pipe_wait_seconds - before_[rank].pipe_wait_seconds);
+    waited[static_cast<std::size_t>(place_of(layout_, static_cast<int>(rank)).stage)] += now.pipe_wait_seconds;
+    before_[rank] = now;
+  }
+  const double all = longest * static_cast<double>(results.size());
+  forward_seconds_ += all;
+  idle_seconds_ += all - busy;
+  for (std::size_t stage = 0; stage < waited.size(); ++stage) {
+    metrics_.counter(catalogue::kPipelineWait, text(stage)).set_total(waited[stage]);
+  }
+  if (forward_seconds_ > 0) {
+    metrics_.gauge(catalogue::kPipelineBubble).set(idle_seconds_ / forward_seconds_);
   }
 }
 

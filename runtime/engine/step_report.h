@@ -34,10 +34,15 @@ class StepReport {
   const Metrics& metrics() const { return metrics_; }
 
  private:
+  void count_transfers(const std::vector<StepResult>& results);
+  void count_bubble(const std::vector<StepResult>& results);
+
   Layout layout_;
   Metrics metrics_;
   std::unique_ptr<MetricsFile> metrics_file_;
   std::unique_ptr<TraceFile> trace_file_;
+  std::vector<RankCounters> before_;  // of the step before, by rank
+  double idle_seconds_ = 0, forward_seconds_ = 0;  // of all ranks, of the steps so far
 };
 
 }  // namespace zoetrope

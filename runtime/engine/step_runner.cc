@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 #include <utility>
@@ -36,6 +37,10 @@ StepResult StepRunner::run(const StepMessage& message) {
     execute(message, result);
   }
   std::ranges::transform(books_of(ranks_), result.counters.axes.begin(), [](const NamedBook& axis) { return axis.book->total(); });
+  std::ranges::transform(books_of(ranks_), result.counters.transfers.begin(), [](const NamedBook& axis) { return axis.book->seconds(); });
+  result.counters.forward_seconds = forward_seconds_;
+  result.counters.attention_pairs = attention_pairs_;
+  result.counters.pipe_wait_seconds = model_.pipe_wait_seconds();
   result.counters.expert_rows = model_.expert_counts().answered;
   if (compute_.trace != nullptr) {
     result.trace = compute_.trace->take();  // nothing where spans are not kept
@@ -74,7 +79,9 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
   inputs.moves = &moves_;
   const std::int64_t vocabulary = model_.config().text.vocabulary;
   logits_.resize(inputs.logit_rows.size() * static_cast<std::size_t>(vocabulary));
+  const auto begun = std::chrono::steady_clock::now();
   model_.forward(inputs, cache_, {logits_.data(), static_cast<std::int64_t>(inputs.logit_rows.size()), vocabulary});
+  forward_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   if (ranks_.last_stage() && ranks_.place.tp_index == 0) {
     draw(own, result);
   }
@@ -186,6 +193,7 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
     if (!computes(sequence, index)) {
       continue;
     }
+    attention_pairs_ += static_cast<std::uint64_t>(index + 1);
     const bool drawn = index >= prompt_tokens;
     inputs.tokens.push_back(drawn ? sequence.generated[static_cast<std::size_t>(index - prompt_tokens)]
                                   : sequence.prompt.tokens[static_cast<std::size_t>(index)]);

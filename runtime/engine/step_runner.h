@@ -56,6 +56,8 @@ class StepRunner {
   FilmRounds rounds_;
   std::map<RequestId, Sequence> sequences_;
   std::vector<float> visual_, logits_;
+  double forward_seconds_ = 0;
+  std::uint64_t attention_pairs_ = 0;
 };
 
 }  // namespace zoetrope

@@ -12,6 +12,7 @@ TEST(TrafficBook, AddsUpByOperationInOrderOfFirstUse) {
   book.add("rows", {.messages = 1, .bytes = 11}, 0.25, 2);
   EXPECT_EQ(book.total().messages, 4U);
   EXPECT_EQ(book.total().bytes, 118U);
+  EXPECT_EQ(book.seconds(), (TransferSeconds{.exposed = 1, .hidden = 3}));
   ASSERT_EQ(book.entries().size(), 2U);
   EXPECT_EQ(book.entries()[0].what, "rows");
   EXPECT_EQ(book.entries()[0].exchanges, 2U);

@@ -69,6 +69,31 @@ def pipeline():
     expect(all(other == said[0] for other in said), f"different answers: {said}")
 
 
+def growing():
+    """A context that outgrows the pages of one rank, and of two, while it is answered: over 2 and 4 ranks, by both transports, and in 2 stages
+    with their experts cut in two, the tokens of one process; metrics tell the growths and the pages that moved."""
+    page = 2 * 2 * 32 * 256 * 2 * 6  # bytes: K and V of 2 heads of 32 for 256 tokens in bf16, 6 layers
+    with tempfile.TemporaryDirectory() as folder:
+        folder, said = pathlib.Path(folder), []
+        body = {"model": "lantern-moe", "messages": [{"role": "user", "content": "red circle red square " * 50}], "max_tokens": 500, "temperature": 0,
+                "ignore_eos": True, "logprobs": True}
+        (folder / "in.jsonl").write_text(json.dumps({"custom_id": "long", "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n")
+        for number, (ranks, growths, pages, more) in enumerate((
+                (0, 0, 64, ()), (2, 1, 2, ("--ring-transport", "shared")), (2, 1, 2, ("--ring-transport", "messages")),
+                (4, 2, 1, ("--ring-transport", "shared")), (4, 2, 1, ("--ring-transport", "messages")),
+                (4, 1, 1, ("--pp", "2", "--ep", "1", "--ring-transport", "messages")), (4, 1, 1, ("--tp", "2", "--ep", "2", "--ring-transport", "shared")))):
+            out, metrics = folder / f"{number}.jsonl", folder / f"{number}.metrics"
+            result = run("batch", "--input", folder / "in.jsonl", "--output", out, "--sequences", "1", "--no-prefix-cache", "--chunk", "100",
+                         "--kv-memory", pages * page, "--metrics-file", metrics, *more, ranks=ranks)
+            expect(result.returncode == 0, f"{more}: exit code {result.returncode}: {result.stderr}")
+            answer = json.loads(out.read_text())
+            expect(answer["error"] is None, f"{more}: {answer['error']}")
+            said.append(answer["response"]["body"]["choices"][0]["logprobs"]["content"])
+            counted = {line.split()[0]: float(line.split()[1]) for line in metrics.read_text().splitlines() if not line.startswith("#")}
+            expect(counted["zoetrope_span_growths_total"] == growths, f"{ranks} ranks {more}: {counted['zoetrope_span_growths_total']} growths, expected {growths}")
+            expect(said[-1] == said[0] and len(said[-1]) == 500, f"{ranks} ranks {more}: different answers: {len(said[-1])} tokens")
+
+
 def answered(folder, frames, ranks, more):
     """The usage, the tokens with the 20 likeliest at each and the log of one question about two films of at most so many frames each."""
     films = [{"type": "video", "video": str(SAMPLES / f"film-{length}.mp4")} for length in ("60s", "90s")]

@@ -57,10 +57,22 @@ TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
   }
   EXPECT_EQ(rows, tokens * 2 * 6);  // top 2, 6 layers
   EXPECT_GE(metric(metrics, "zoetrope_expert_load_max_over_mean_ratio"), 1);
+  double pairs = 0;
+  for (const auto& [name, told] : plain) {
+    const double computed = static_cast<double>(told.prompt_tokens) + static_cast<double>(told.tokens.size()) - 1;
+    pairs += computed * (computed + 1) / 2;
+  }
+  EXPECT_LE(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") + metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"), pairs);
+  EXPECT_GT(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") + metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"), 0.8 * pairs)
+      << "but for the first tokens that prompts share";
+  EXPECT_EQ(metric(metrics, "zoetrope_span_growths_total"), 0);
   EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"tp\"}"), 1e6);
   EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"stage\"}"), 1e6);
   EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"world\"}"), 1e4);
   EXPECT_EQ(metric(metrics, "zoetrope_collective_bytes_total{axis=\"pipe\"}"), 0);
+  EXPECT_GT(metric(metrics, "zoetrope_transfer_exposed_seconds_total{axis=\"stage\"}"), 0);
+  EXPECT_GT(metric(metrics, "zoetrope_transfer_hidden_seconds_total{axis=\"stage\"}"), 0);
+  EXPECT_EQ(metrics.find("zoetrope_pipeline"), std::string::npos) << "there is no pipeline";
 
   std::map<std::string, std::set<std::int64_t>> lanes;  // of each phase
   std::map<std::pair<std::int64_t, std::string>, double> spent;
@@ -99,6 +111,10 @@ TEST(Engine, TellsWhereAPipelineWaitsAndWhatTheCacheHad) {
   EXPECT_EQ(metric(metrics, "zoetrope_kv_pages_in_use{member=\"0\"}"), 0);
   EXPECT_GT(metric(metrics, "zoetrope_collective_messages_total{axis=\"pipe\"}"), 0);
   EXPECT_EQ(metric(metrics, "zoetrope_collective_messages_total{axis=\"stage\"}"), 0);
+  EXPECT_GT(metric(metrics, "zoetrope_pipeline_wait_seconds_total{stage=\"1\"}"), 0);
+  const double bubble = metric(metrics, "zoetrope_pipeline_bubble_ratio");
+  EXPECT_GT(bubble, 0.01);
+  EXPECT_LT(bubble, 0.99);
 
   std::map<std::string, std::set<std::int64_t>> lanes;    // of each phase
   std::map<std::int64_t, std::set<std::int64_t>> layers;  // of each rank

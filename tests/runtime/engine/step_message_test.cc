@@ -54,6 +54,8 @@ TEST(StepResult, SurvivesTheWire) {
   result.film_wait_seconds = 0.25;
   result.film_cpu_seconds = 4.75;
   result.counters.axes[2] = {.messages = 3, .bytes = 1000};
+  result.counters.transfers[4] = {.exposed = 0.5, .hidden = 3};
+  result.counters.pipe_wait_seconds = 1.25;
   result.counters.expert_rows = 77;
   result.trace = {{TracePhase::kCombine, 5, 10, 20}};
   const StepResult back = decoded_result(encoded(result));
