@@ -10,8 +10,9 @@
 namespace zoetrope {
 namespace {
 
-// About as much is under way at once; never less than the layer that is needed next and the one behind it.
-constexpr std::size_t kAheadBytes = std::size_t{64} << 20;
+// Layers under way behind one that has arrived. The first layer goes alone, so that nothing delays it: it is needed at
+// once.
+constexpr int kLayersAhead = 2;
 // How often attention asks after messages: asking costs about a microsecond.
 constexpr std::chrono::microseconds kPeriod{100};
 
@@ -33,9 +34,6 @@ PageMoves::PageMoves(const KvCache& cache, int layers, Communicator& ring, const
 void PageMoves::begin(const Span& span, std::vector<PageMove> moves, bool by_messages) {
   check(own_.empty() && under_way_.empty(), "pages of one growth are under way at a time");
   const int own = ring_.rank();
-  const std::size_t layer_bytes = std::max<std::size_t>(1, moves.size() * cache_.layout().page_bytes());
-  ahead_ =
-      std::clamp(static_cast<int>(std::min<std::size_t>(kAheadBytes / layer_bytes, 1 << 20)), 2, std::max(2, layers_));
   std::erase_if(moves, [own](const PageMove& move) { return move.from != own && move.to != own; });
   own_ = std::move(moves);
   gives_ = std::ranges::any_of(own_, [own](const PageMove& move) { return move.from == own; });
@@ -43,12 +41,20 @@ void PageMoves::begin(const Span& span, std::vector<PageMove> moves, bool by_mes
         "a member gives pages or takes some");
   next_ = own_.empty() ? layers_ : 0;
   copies_ = !by_messages && layers_ > 0 && cache_.ring_layer(0).shared_by(span);
-  for (int layer = 0; layer < layers_ && next_ < layers_; ++layer) {
-    if (copies_) {
-      copy(layer, true);
-    } else if (layer < ahead_) {
-      post(layer);
-    }
+  posted_ = 0;
+  if (!copies_) {
+    post_before(own_.empty() ? 0 : 1);
+    return;
+  }
+  for (int layer = 0; layer < layers_; ++layer) {
+    copy(layer, true);
+  }
+}
+
+// Posts the layers that are not yet and lie before `end`.
+void PageMoves::post_before(int end) {
+  for (; posted_ < std::min(end, layers_); ++posted_) {
+    post(posted_);
   }
 }
 
@@ -103,9 +109,7 @@ void PageMoves::arrive(int layer) {
     under_way_.front().wait();
     under_way_.pop_front();
   }
-  if (layer + ahead_ < layers_) {
-    post(layer + ahead_);
-  }
+  post_before(layer + 1 + kLayersAhead);
 }
 
 void PageMoves::poll() {

@@ -43,10 +43,10 @@ class PageMoves {
   // All layers have arrived, and the messages of this member are gone.
   void finish();
 
-  // The most layers whose pages are under way at once.
-  int layers_ahead() const { return ahead_; }
+  int layers_under_way() const { return static_cast<int>(under_way_.size()); }
 
  private:
+  void post_before(int end);
   void post(int layer);
   void copy(int layer, bool written);
 
@@ -58,8 +58,8 @@ class PageMoves {
   std::chrono::steady_clock::time_point next_poll_{};
   std::vector<PageMove> own_;  // those that this member gives or takes
   bool gives_ = false, copies_ = false;
-  int next_, ahead_ = 0;            // the next layer to arrive; `layers_` when all have
-  std::deque<Exchange> under_way_;  // of the layers before next_ + ahead_, oldest first
+  int next_, posted_ = 0;           // layers: the next to arrive, `layers_` when all have; the next to be posted
+  std::deque<Exchange> under_way_;  // of the layers before posted_, oldest first
 };
 
 }  // namespace zoetrope

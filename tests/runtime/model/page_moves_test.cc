@@ -158,17 +158,20 @@ TEST(PageMoves, ALayerThatDoesNotWaitSeesOldPages) {
   });
 }
 
-TEST(PageMoves, NoMoreThanAFewLayersTravelAtOnce) {
-  Ranks ranks = self_ranks();
-  Member member(ranks, RingTransport::kMessages);
-  member.moves.begin({}, {}, false);
-  EXPECT_EQ(member.moves.layers_ahead(), kLayers);
-  std::vector<PageMove> many((std::size_t{64} << 20) / kLayout.page_bytes() / 3, PageMove{.from = 5, .to = 6});
-  member.moves.begin({}, many, false);
-  EXPECT_EQ(member.moves.layers_ahead(), 3);
-  many.resize(many.size() * 10, many[0]);
-  member.moves.begin({}, many, false);
-  EXPECT_EQ(member.moves.layers_ahead(), 2);
+TEST(PageMoves, TheFirstLayerTravelsAloneThenTwoAtATime) {
+  run_ranks({.ring = 2}, [](Ranks& ranks) {
+    Member member(ranks, RingTransport::kMessages);
+    member.moves.begin({.members = 2, .first_member = 0, .ring = 2}, {{.from = 0, .to = 1, .source = 3, .target = 4}},
+                       false);
+    const std::vector<int> expected{1, 2, 2, 2, 1};
+    for (int layer = 0; layer < kLayers; ++layer) {
+      EXPECT_TRUE(member.own == 0 || member.moves.layers_under_way() == expected[static_cast<std::size_t>(layer)])
+          << layer;
+      member.moves.arrive(layer);
+    }
+    member.moves.finish();
+    EXPECT_EQ(member.moves.layers_under_way(), 0);
+  });
 }
 
 }  // namespace
