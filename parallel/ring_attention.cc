@@ -69,6 +69,17 @@ std::vector<PageRef> page_refs(const RingJob& job, std::int64_t first, std::int6
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
+// Subtrees of the classes of a span that visit one after the other: a power of two for each member, so that none is much larger than
+// kVisitBytes.
+int visits_of(const KvLayout& layout, const Span& span, std::int64_t pages) {
+  const auto size = static_cast<std::int64_t>(layout.page_bytes());
+  int parts = 1;
+  while (span.members * parts < kPageClasses && div_ceil(span.pages_of(0, pages), std::int64_t{parts}) * size > kVisitBytes) {
+    parts *= 2;
+  }
+  return span.members * parts;
+}
+
 }  // namespace
 
 RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass, const RingRates& rates)
@@ -89,6 +100,15 @@ std::int64_t RingAttention::page_bytes(const KvLayout& layout, const RingJob& jo
     visits += job.span.pages_of(slot, pages_of(job)) * others(job, slot, [&](int other) { return rows_of(job, other) > 0; });
   }
   return visits * static_cast<std::int64_t>(layout.page_bytes());
+}
+
+std::int64_t RingAttention::visiting_bytes(const KvLayout& layout, const Span& span, std::int64_t pages) {
+  const int leaves = visits_of(layout, span, pages);
+  std::array<bool, 2> used{false, false};  // the memory of even and of odd turns
+  for (int turn = 0; turn < leaves; ++turn) {
+    used[at(turn % 2)] = used[at(turn % 2)] || reversed_bits(turn, leaves) % span.members != 0;  // else own pages are read
+  }
+  return (used[0] + used[1]) * div_ceil(pages, std::int64_t{leaves}) * static_cast<std::int64_t>(layout.page_bytes());
 }
 
 std::int64_t RingAttention::row_bytes(const KvLayout& layout, const RingJob& job) {
@@ -504,12 +524,7 @@ RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& jo
 // Pages visit the queries in turns, a subtree of classes at a time when they are many; those of the next turn travel while
 // those of this one are read.
 void RingAttention::attend_by_pages(KvPages pages, int heads, const RingJob& job) {
-  const auto size = static_cast<std::int64_t>(layout_.page_bytes());
-  int parts = 1;
-  while (job.span.members * parts < kPageClasses && div_ceil(job.span.pages_of(0, pages_of(job)), std::int64_t{parts}) * size > kVisitBytes) {
-    parts *= 2;
-  }
-  const int leaves = job.span.members * parts;
+  const int leaves = visits_of(layout_, job.span, pages_of(job));
   const auto positions = tokens_of(job, job.span.slot_of(ring_.rank()));
   PartialsTree tree(compute_, layout_.head_dim, leaves, spare_);
   Visit now = begin_visit(pages, job, 0, leaves);

@@ -53,6 +53,9 @@ class RingAttention {
   static std::int64_t page_bytes(const KvLayout& layout, const RingJob& job);
   // New K and V rows that go to another member.
   static std::int64_t row_bytes(const KvLayout& layout, const RingJob& job);
+  // Memory of a member for pages that visit by messages, `pages` of the sequence in all: those of this turn and of the next. The same
+  // for all layers, kept between steps.
+  static std::int64_t visiting_bytes(const KvLayout& layout, const Span& span, std::int64_t pages);
   // One fence of the members of a span, which every layer has once, and a step once more, where pages are shared; then no
   // page and no row travels.
   static std::int64_t fence_bytes(const Span& span) { return std::int64_t{span.members} * (span.members - 1); }

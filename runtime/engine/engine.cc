@@ -267,13 +267,14 @@ void Engine::State::take_in() {
   }
 }
 
-// What a sequence will take of the busiest member of its span (its pages at its longest; a growth leaves a member
-// fewer), and of every rank: the prompt, and a stretch of its film as patches and features, twice (one is computed, one
+// What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a member
+// fewer, and memory for those that visit by messages), and of every rank: the prompt, and a stretch of its film as patches and features, twice (one is computed, one
 // comes).
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;
-  const std::int64_t pages = start.span.pages_of(0, div_ceil<std::int64_t>(entry.tokens_max, kPageTokens));
+  const std::int64_t all_pages = div_ceil<std::int64_t>(entry.tokens_max, kPageTokens);
+  const std::int64_t pages = start.span.pages_of(0, all_pages);
   const auto page_bytes = static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()));
   std::int64_t unit_tokens = 0, film_tokens = 0;
   for (const VisualUnit& unit : prompt.units) {
@@ -287,6 +288,7 @@ void Engine::State::log_memory(const SequenceStart& start) const {
                                {"members", start.span.members},
                                {"prompt_tokens", entry.prompt_tokens},
                                {"kv_bytes", pages * page_bytes},
+                               {"visiting_bytes", runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
                                {"weights_bytes", model->resident_bytes()},
                                {"prompt_bytes", prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
                                                     prompt.units.size() * sizeof(VisualUnit)},

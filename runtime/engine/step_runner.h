@@ -25,6 +25,8 @@ class StepRunner {
   // Collective: every rank is called with the same message.
   StepResult run(const StepMessage& message);
 
+  // True when the members of the span send each other pages and rows instead of seeing each other's pools.
+  bool sends_pages(const Span& span) const { return span.members > 1 && !cache_.ring_layer(0).shared_by(span); }
   std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
  private:
