@@ -7,11 +7,17 @@
 #include "monitoring/check.h"
 
 #if defined(__x86_64__)
+#pragma GCC diagnostic push  // GCC 12 takes the intrinsics' own undefined values for a mistake of ours
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 namespace zoetrope {
 namespace {
+
+constexpr int kTapsOfBlock = 16;
 
 // Keys' cubic with a = -0.5.
 double cubic(double x) {
@@ -65,6 +71,32 @@ ResizeAxis::ResizeAxis(int size_in_, int size_out_) : size_in(size_in_), size_ou
       *row++ = static_cast<std::int16_t>(static_cast<int>(v * (1 << shift) + (v >= 0 ? 0.5 : -0.5)));
     }
   }
+  spread_weights();
+}
+
+void ResizeAxis::spread_weights() {
+  constexpr int kLowMax = 127, kHighMax = 127;
+  blocks = div_ceil(taps, kTapsOfBlock);
+  const std::size_t values = static_cast<std::size_t>(size_out) * static_cast<std::size_t>(blocks) * kTapsOfBlock * 4;
+  pairs.assign(values, 0);
+  const bool fit = std::ranges::all_of(weight, [](int w) { return w <= 256 * kHighMax + kLowMax && w >= -256 * kHighMax; });
+  fours.assign(fit ? 2 * values : 0, 0);
+  for (int i = 0; i < size_out; ++i) {
+    for (int tap = 0; tap < count[static_cast<std::size_t>(i)]; ++tap) {
+      const int w = weight[static_cast<std::size_t>(i) * static_cast<std::size_t>(taps) + static_cast<std::size_t>(tap)];
+      const auto block = (static_cast<std::size_t>(i) * static_cast<std::size_t>(blocks) + static_cast<std::size_t>(tap / kTapsOfBlock)) * kTapsOfBlock * 4;
+      const auto low = static_cast<std::int8_t>(w);
+      for (int copy = 0; copy < 4; ++copy) {
+        const int in_block = tap % kTapsOfBlock;
+        pairs[block + static_cast<std::size_t>(in_block / 2 * 8 + copy * 2 + in_block % 2)] = static_cast<std::int16_t>(w);
+        if (fit) {
+          const std::size_t at = 2 * block + static_cast<std::size_t>(in_block / 4 * 16 + copy * 4 + in_block % 4);
+          fours[at] = static_cast<std::int8_t>((w - low) / 256);
+          fours[at + kTapsOfBlock * 4] = low;
+        }
+      }
+    }
+  }
 }
 
 namespace detail {
@@ -105,32 +137,63 @@ bool avx2_present() {
   return present;
 }
 
+bool avx512_present() {
+  static const bool present = __builtin_cpu_supports("avx512vbmi") > 0 && __builtin_cpu_supports("avx512vnni") > 0 &&
+                              __builtin_cpu_supports("avx512bw") > 0 && __builtin_cpu_supports("avx512vl") > 0;
+  return present;
+}
+
+// The sums of one pixel's channels, in the low three lanes, to its three bytes.
+__attribute__((target("avx2"))) inline void write_pixel(__m128i sums, int shift, std::uint8_t* out) {
+  __m128i total = _mm_sra_epi32(_mm_add_epi32(sums, _mm_set1_epi32(1 << (shift - 1))), _mm_cvtsi32_si128(shift));
+  total = _mm_packs_epi32(total, total);
+  const auto rgb = static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_packus_epi16(total, total)));
+  std::memcpy(out, &rgb, 3);
+}
+
 // Four taps at a time: the low lane holds taps 0 and 1, the high lane 2 and 3, as pairs (r0 r1) (g0 g1) (b0 b1).
 __attribute__((target("avx2"))) void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line,
                                                      std::uint8_t* out) {
   constexpr char z = -128;  // byte shuffles write zero for these
   const __m256i pixel_pairs = _mm256_setr_epi8(0, z, 3, z, 1, z, 4, z, 2, z, 5, z, z, z, z, z,  //
                                                6, z, 9, z, 7, z, 10, z, 8, z, 11, z, z, z, z, z);
-  const __m256i weight_pairs = _mm256_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3,  //
-                                                4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
-  const __m128i half = _mm_set1_epi32(1 << (axis.shift - 1));
-  const __m128i shift = _mm_cvtsi32_si128(axis.shift);
-  for (int i = 0; i < axis.size_out; ++i) {
-    const std::int16_t* w = axis.weight.data() + static_cast<std::ptrdiff_t>(i) * axis.taps;
+  for (int i = 0; i < axis.size_out; ++i, out += 3) {
+    const std::int16_t* w = axis.pairs.data() + static_cast<std::ptrdiff_t>(i) * axis.blocks * kTapsOfBlock * 4;
     const std::uint8_t* p = line + static_cast<std::ptrdiff_t>(axis.first[static_cast<std::size_t>(i)]) * 3;
     __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < axis.taps; j += 4, p += 12) {
+    for (int j = 0; j < axis.count[static_cast<std::size_t>(i)]; j += 4, p += 12, w += 16) {
       const __m256i pixels = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-      const __m256i four = _mm256_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(w + j)));
-      const __m256i weights = _mm256_shuffle_epi8(four, weight_pairs);
+      const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, pixel_pairs), weights));
     }
-    __m128i total = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    total = _mm_sra_epi32(_mm_add_epi32(total, half), shift);
-    total = _mm_packs_epi32(total, total);
-    const auto rgb = static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_packus_epi16(total, total)));
-    std::memcpy(out, &rgb, 3);
-    out += 3;
+    write_pixel(_mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1)), axis.shift, out);
+  }
+}
+
+// Sixteen taps at a time, four in each of the four lanes: (r0 r1 r2 r3) (g0 ...) (b0 ...). Sums of high and of low bytes apart.
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni"))) void resize_row_avx512(
+    const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) {
+  if (axis.fours.empty()) {
+    resize_row_avx2(axis, line, out);
+    return;
+  }
+  alignas(64) std::uint8_t places[64] = {};  // of the byte in a block of sixteen pixels; the last of four has no weight that counts
+  for (int at = 0; at < 64; ++at) {
+    places[at] = static_cast<std::uint8_t>((at / 16 * 4 + at % 4) * 3 + std::min(at % 16 / 4, 2));
+  }
+  const __m512i by_channel = _mm512_load_si512(places);
+  for (int i = 0; i < axis.size_out; ++i, out += 3) {
+    const std::int8_t* w = axis.fours.data() + static_cast<std::ptrdiff_t>(i) * axis.blocks * kTapsOfBlock * 8;
+    const std::uint8_t* p = line + static_cast<std::ptrdiff_t>(axis.first[static_cast<std::size_t>(i)]) * 3;
+    __m512i high = _mm512_setzero_si512(), low = high;
+    for (int j = 0; j < axis.count[static_cast<std::size_t>(i)]; j += kTapsOfBlock, p += 3 * kTapsOfBlock, w += 8 * kTapsOfBlock) {
+      const __m512i pixels = _mm512_permutexvar_epi8(by_channel, _mm512_loadu_si512(p));
+      high = _mm512_dpbusd_epi32(high, pixels, _mm512_loadu_si512(w));
+      low = _mm512_dpbusd_epi32(low, pixels, _mm512_loadu_si512(w + 4 * kTapsOfBlock));
+    }
+    const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    write_pixel(_mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)), axis.shift, out);
   }
 }
 
@@ -173,7 +236,11 @@ __attribute__((target("avx2"))) void resize_column_avx2(const ResizeAxis& axis, 
 #else
 
 bool avx2_present() { return false; }
+bool avx512_present() { return false; }
 void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) {
+  resize_row_plain(axis, line, out);
+}
+void resize_row_avx512(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out) {
   resize_row_plain(axis, line, out);
 }
 void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
@@ -186,33 +253,51 @@ void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, s
 }  // namespace detail
 
 Resizer::Resizer(int height_in, int width_in, int height_out, int width_out)
-    : rows_(height_in, height_out), columns_(width_in, width_out) {
-  if (width_in != width_out) {
-    line_.assign(static_cast<std::size_t>(width_in) * 3 + 16 + 3 * static_cast<std::size_t>(columns_.taps), 0);
+    : rows_(height_in, height_out),
+      columns_(width_in, width_out),
+      narrow_(static_cast<std::size_t>(height_in) * static_cast<std::size_t>(width_out) * 3) {}
+
+void Resizer::apply(const std::uint8_t* in, std::ptrdiff_t stride_bytes, std::span<std::uint8_t> out) {
+  const int last = rows_.size_in - 1;
+  const auto row_bytes = static_cast<std::size_t>(columns_.size_in) * 3;
+  // What lies behind a row is the next one; behind the last one nothing may be read.
+  const std::size_t rows_behind = (kRowSlackBytes + row_bytes - 1) / row_bytes;
+  const int safe = std::max(0, last + 1 - static_cast<int>(rows_behind));
+  take_rows(0, safe, in, stride_bytes);
+  std::vector<std::uint8_t> line(row_bytes + kRowSlackBytes);
+  for (int y = safe; y <= last; ++y) {
+    std::memcpy(line.data(), in + y * stride_bytes, row_bytes);
+    take_rows(y, 1, line.data(), 0);
   }
-  if (height_in != height_out) {
-    narrow_.resize(static_cast<std::size_t>(height_in) * static_cast<std::size_t>(width_out) * 3);
+  finish(out);
+}
+
+void Resizer::take_rows(int first, int rows, const std::uint8_t* in, std::ptrdiff_t stride_bytes) {
+  check(first >= 0 && rows >= 0 && first + rows <= rows_.size_in, "rows of the picture that is resized");
+  const std::size_t out_row = static_cast<std::size_t>(columns_.size_out) * 3;
+  std::uint8_t* to = narrow_.data() + static_cast<std::size_t>(first) * out_row;
+  const auto narrow = detail::avx512_present() ? detail::resize_row_avx512
+                      : detail::avx2_present() ? detail::resize_row_avx2
+                                               : detail::resize_row_plain;
+  for (int y = 0; y < rows; ++y, in += stride_bytes, to += out_row) {
+    if (columns_.size_in == columns_.size_out) {
+      std::memcpy(to, in, out_row);
+    } else {
+      narrow(columns_, in, to);
+    }
   }
 }
 
-void Resizer::apply(const std::uint8_t* in, std::ptrdiff_t stride_bytes, std::span<std::uint8_t> out) {
+void Resizer::finish(std::span<std::uint8_t> out) {
   const std::size_t out_row = static_cast<std::size_t>(columns_.size_out) * 3;
   check_eq(out.size(), static_cast<std::size_t>(rows_.size_out) * out_row, "bytes of the resized picture");
-  const bool fast = detail::avx2_present();
-  const bool tall = rows_.size_in != rows_.size_out;
-  std::uint8_t* to = tall ? narrow_.data() : out.data();
-  for (int y = 0; y < rows_.size_in; ++y, to += out_row) {
-    const std::uint8_t* row = in + y * stride_bytes;
-    if (line_.empty()) {
-      std::memcpy(to, row, out_row);
-      continue;
-    }
-    std::memcpy(line_.data(), row, static_cast<std::size_t>(columns_.size_in) * 3);
-    (fast ? detail::resize_row_avx2 : detail::resize_row_plain)(columns_, line_.data(), to);
+  if (rows_.size_in == rows_.size_out) {
+    std::memcpy(out.data(), narrow_.data(), out.size());
+    return;
   }
-  for (int y = 0; tall && y < rows_.size_out; ++y) {
-    (fast ? detail::resize_column_avx2 : detail::resize_column_plain)(
-        rows_, y, narrow_.data(), out_row, out.data() + static_cast<std::size_t>(y) * out_row);
+  const auto shorten = detail::avx2_present() ? detail::resize_column_avx2 : detail::resize_column_plain;
+  for (int y = 0; y < rows_.size_out; ++y) {
+    shorten(rows_, y, narrow_.data(), out_row, out.data() + static_cast<std::size_t>(y) * out_row);
   }
 }
 

@@ -93,6 +93,20 @@ TEST(FrameTable, ALengthThatIsNotTrueIsReported) {
   }
 }
 
+TEST(FrameTable, ALengthThatIsNotTrueIsReportedOfMp4) {
+  const FrameTable expected = read_frame_table(memory(closed_film()));
+  EXPECT_FALSE(has_note(expected, "declares"));
+  File file = closed_film();
+  const std::size_t movie = position(file, "mvhd");  // then, 20 bytes on, its duration in milliseconds
+  write_big_endian(file, movie + 20, 36000 * 1000);
+  const FrameTable table = read_frame_table(memory(file));
+  EXPECT_EQ(table.frames.size(), expected.frames.size());
+  EXPECT_EQ(table.frames.capacity(), expected.frames.capacity());
+  EXPECT_EQ(table.frames.back().seconds, expected.frames.back().seconds);
+  EXPECT_TRUE(has_note(table, "the header declares 3.6e+04 seconds, the last frame is shown at 2.36"))
+      << (table.notes.empty() ? "no note" : table.notes[0]);
+}
+
 TEST(FrameTable, AbsurdAndZeroFrameLengths) {
   File file = closed_film();
   std::memcpy(file.data() + position(file, "edts"), "free",

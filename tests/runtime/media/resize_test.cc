@@ -30,15 +30,15 @@ TEST(Resize, EqualsTheReferenceOnEveryRecordedShape) {
   }
 }
 
-TEST(Resize, BothInstructionSetsGiveTheSameBits) {
-  if (!detail::avx2_present()) {
-    GTEST_LOG_(INFO) << "no AVX2 here: the second column of this comparison is the first one";
+TEST(Resize, AllInstructionSetsGiveTheSameBits) {
+  if (!detail::avx2_present() || !detail::avx512_present()) {
+    GTEST_LOG_(INFO) << (detail::avx2_present() ? "no AVX-512" : "no AVX2") << " here: compared are the bodies that run";
   }
   std::mt19937 random(7);
   for (const auto& [in, out] : std::vector<std::pair<int, int>>{
            {1, 32}, {5, 96}, {33, 32}, {97, 32}, {640, 416}, {1000, 31}, {1920, 32}, {64, 65}}) {
     const ResizeAxis axis(in, out);
-    std::vector<std::uint8_t> line(static_cast<std::size_t>(in) * 3 + 16 + 3 * static_cast<std::size_t>(axis.taps));
+    std::vector<std::uint8_t> line(static_cast<std::size_t>(in) * 3 + kRowSlackBytes);
     for (auto& v : line) {
       v = (random() & 1) != 0 ? 255 : 0;
     }
@@ -47,6 +47,9 @@ TEST(Resize, BothInstructionSetsGiveTheSameBits) {
     detail::resize_row_plain(axis, line.data(), plain.data());
     (detail::avx2_present() ? detail::resize_row_avx2 : detail::resize_row_plain)(axis, line.data(), fast.data());
     EXPECT_EQ(plain, fast) << in << " -> " << out;
+    std::fill(fast.begin(), fast.end(), std::uint8_t{0});
+    (detail::avx512_present() ? detail::resize_row_avx512 : detail::resize_row_plain)(axis, line.data(), fast.data());
+    EXPECT_EQ(plain, fast) << in << " -> " << out << " with AVX-512";
     const std::size_t row_bytes = 3 * 29;
     std::vector<std::uint8_t> rows(static_cast<std::size_t>(in) * row_bytes);
     for (auto& v : rows) {
@@ -92,6 +95,17 @@ TEST(Resize, ReadsRowsWithPadding) {
   Picture out = Picture::blank(32, 64);
   Resizer(40, 50, 32, 64).apply(padded.data(), 192, out.rgb);
   expect_same(out, expected, "padded rows");
+  // By parts, from a place that is used again.
+  std::vector<std::uint8_t> part(7 * 192 + kRowSlackBytes);
+  Resizer resizer(40, 50, 32, 64);
+  for (const int first : {14, 0, 7, 21, 28, 35}) {
+    const int rows = std::min(7, 40 - first);
+    std::copy_n(padded.begin() + first * 192, rows * 192, part.begin());
+    resizer.take_rows(first, rows, part.data(), 192);
+  }
+  out = Picture::blank(32, 64);
+  resizer.finish(out.rgb);
+  expect_same(out, expected, "by parts");
 }
 
 }  // namespace
