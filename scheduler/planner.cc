@@ -111,9 +111,7 @@ void Planner::State::remove(Running& r, FinishReason reason) {
     cache.touch(r.node);
   }
   let_go(r);
-  if (r.announced > r.next_unit) {
-    ahead_tokens -= tokens_of_units(r, r.next_unit, r.announced);
-  }
+  ahead_tokens -= tokens_of_units(r, r.next_unit, r.announced());
   if (r.started) {
     releases.push_back(r.request.id);
   }
@@ -213,13 +211,18 @@ StepPlan Planner::plan() {
     if (!r.started || r.decoding() || r.planned > 0) {
       continue;
     }
+    const std::int64_t wanted = s.rows_with_frames(r, s.rows_wanted(r));
+    if (wanted == 0) {
+      plan.frames = FramesWanted::kSoon;
+      continue;
+    }
     if (s.growth_pays(r)) {
       s.grow_for_work(r, plan);
     }
     std::int64_t rows = 0;
     for (int members = 0; members != r.span.members;) {  // again where the span had to grow for the rows
       members = r.span.members;
-      rows = s.rows_with_room(r.span, r.computed, s.rows_wanted(r), room);
+      rows = s.rows_with_room(r.span, r.computed, s.rows_with_frames(r, s.rows_wanted(r)), room);
       rows = s.rows_with_pages(r, rows, plan);
     }
     if (rows > 0) {
@@ -227,16 +230,20 @@ StepPlan Planner::plan() {
       s.plan_chunk(r, rows, plan);
     }
   }
+  if (plan.frames == FramesWanted::kSoon && plan.chunks.empty()) {
+    plan.frames = FramesWanted::kNow;
+  }
   s.plan_ranks(plan);
   s.cut_chunks(plan);
   return plan;
 }
 
-std::vector<Finished> Planner::commit(const std::vector<Drawn>& drawn) {
+std::vector<Finished> Planner::commit(const std::vector<Drawn>& drawn, const std::vector<PendingFrames>& pending) {
   State& s = *state_;
   check(s.outstanding, "a commit without a plan");
   s.outstanding = false;
   std::ranges::for_each(s.pools, &PagePool::settle);
+  s.note_frames(pending);
   std::map<RequestId, const Drawn*> by_id;
   for (const Drawn& d : drawn) {
     by_id[d.id] = &d;

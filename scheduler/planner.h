@@ -29,9 +29,10 @@ struct SchedulerLimits {
   std::int32_t span_pages = 16;
   // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and features.
   std::int64_t stretch_tokens = 4096;
-  // And its units: a film of many tiny frames keeps decoders busy for long; progress and other requests wait for a stretch.
+  // And its units: a film of many tiny frames keeps decoders busy for long, and its prefill begins with the first stretch.
   std::int64_t stretch_units = 64;
-  bool look_ahead = true;                   // the next stretch is decoded while this one is prefilled; changes no answer
+  // The next two stretches are decoded while this one is prefilled; else each when it is encoded. Changes no answer.
+  bool look_ahead = true;
   int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
   // With stages, a step is cut in at most so many waves, each of chunk_tokens_max rows of a member on average.
   int waves_max = 1;
@@ -74,12 +75,14 @@ class Planner {
   std::vector<std::int32_t> pages_in_use() const;  // handed out or promised, of each ring member; without those only kept
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the
-  // span with the most free pages (lowest first member on a tie). Films go by stretches (stretches.h); at most one that is not
-  // encoded yet is decoded ahead. A picture or frame pair is never encoded twice.
+  // span with the most free pages (lowest first member on a tie). Films go by stretches (stretches.h); at most two that are not
+  // encoded yet are decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A
+  // picture or frame pair is never encoded twice.
   StepPlan plan();
 
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.
-  std::vector<Finished> commit(const std::vector<Drawn>& drawn);
+  // `pending`: units that ranks were told to decode and have not; of all others the frames are there.
+  std::vector<Finished> commit(const std::vector<Drawn>& drawn, const std::vector<PendingFrames>& pending = {});
 
   // Between two steps: shortens a running sequence to `tokens` (prompt <= tokens <= computed so far), gives back the pages
   // beyond and goes on with `next_token` at index `tokens`.

@@ -40,8 +40,9 @@ struct Running {
   std::vector<std::int32_t> reserved;    // by slot of `widest`: pages promised and not taken yet
   std::int32_t pages_max = 0;            // pages at the end
   std::size_t next_unit = 0;             // units before it were encoded, or are part of a cached prefix
-  std::size_t announced = 0;             // units before it were named in a plan
-  std::vector<std::int32_t> unit_ranks;  // of those
+  std::deque<std::size_t> stretch_ends;  // of the stretches that were named in a plan and are not encoded
+  std::vector<std::int32_t> unit_ranks;  // of all units that were named
+  std::size_t ready_units = 0;           // units before it are decoded
   bool cancelled = false;
   bool failed = false;                            // what it computed may be wrong: nobody else uses it
   std::size_t sampled = 0;                        // rows of the outstanding plan whose next token is drawn
@@ -51,6 +52,7 @@ struct Running {
   std::int64_t kept = 0;                          // its pages in the prefix cache
   bool keeps = true;                              // goes on putting pages there
 
+  std::size_t announced() const { return stretch_ends.empty() ? next_unit : stretch_ends.back(); }  // units before it were named
   bool decoding() const { return started && computed >= request.prompt_tokens; }
   bool shares() const { return !content.tokens.empty(); }
 };
@@ -79,7 +81,7 @@ struct Planner::State {
   std::vector<Truncation> truncations;
   std::uint64_t next_step = 0;
   bool outstanding = false;            // a plan was made and not committed
-  std::int64_t ahead_tokens = 0;       // of units that were announced and not encoded
+  std::int64_t ahead_tokens = 0;       // of units that were named and not encoded
   std::vector<EncodeUnit> needed_now;  // units that the plan in the making announces and encodes
   bool stalled = false;                // a sequence waits for pages to grow: nobody else enters
 
@@ -140,8 +142,10 @@ struct Planner::State {
   std::size_t next_stretch_end(const Running& r) const;
   void announce(Running& r, std::vector<EncodeUnit>& named);
   void deal(std::vector<EncodeUnit> named, StepPlan& plan);
+  std::int64_t rows_with_frames(const Running& r, std::int64_t wanted) const;
   void plan_units(Running& r, const Chunk& chunk, StepPlan& plan);
   void plan_ranks(StepPlan& plan);
+  void note_frames(const std::vector<PendingFrames>& pending);
 
   // planner.cc: steps.
   StepRoom room_of_step() const;

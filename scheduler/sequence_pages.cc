@@ -155,7 +155,7 @@ std::string Planner::State::pages_broken() const {
   }
   std::int64_t ahead = 0;
   for (const Running& r : running) {
-    ahead += tokens_of_units(r, r.next_unit, std::max(r.announced, r.next_unit));
+    ahead += tokens_of_units(r, r.next_unit, r.announced());
   }
   if (ahead != ahead_tokens) {
     return fmt::format("{} tokens of units wait to be encoded, counted were {}", ahead, ahead_tokens);

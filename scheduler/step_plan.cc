@@ -7,7 +7,7 @@
 namespace zoetrope {
 namespace {
 
-constexpr std::uint64_t kVersion = 0x5a504c414e303033;  // "ZPLAN003"
+constexpr std::uint64_t kVersion = 0x5a504c414e303034;  // "ZPLAN004"
 
 void put_span(WireWriter& w, const Span& span) {
   w.put(span.members);
@@ -97,6 +97,7 @@ std::vector<std::byte> encoded(const StepPlan& plan) {
   });
   put_units(w, plan.ahead);
   put_units(w, plan.encode);
+  w.put(static_cast<std::uint8_t>(plan.frames));
   w.put_list(plan.chunks, [&](const Chunk& chunk) {
     w.put(chunk.id);
     w.put(chunk.first_token);
@@ -132,6 +133,11 @@ StepPlan decoded(std::span<const std::byte> bytes) {
   });
   plan.ahead = get_units(r);
   plan.encode = get_units(r);
+  const auto frames = r.get<std::uint8_t>();
+  if (frames > static_cast<std::uint8_t>(FramesWanted::kNow)) {
+    r.malformed(fmt::format("frames wanted as {}", frames), "0, 1 or 2");
+  }
+  plan.frames = static_cast<FramesWanted>(frames);
   plan.chunks = r.get_list(52, [&] { return get_chunk(r); });
   plan.truncations = r.get_list(16, [&] {
     Truncation truncation;

@@ -62,6 +62,13 @@ struct EncodeUnit {
   bool operator==(const EncodeUnit&) const = default;
 };
 
+// How much the plan wants frames that were named ahead.
+enum class FramesWanted : std::uint8_t {
+  kInTime,  // decoding takes the cores that arithmetic leaves
+  kSoon,    // a sequence stands still until they are there, others go on: decoding gets as much as arithmetic
+  kNow,     // nothing can be computed until they are there: ranks encode those that are and wait a while for the rest
+};
+
 struct StepPlan {
   std::uint64_t step = 0;
   std::vector<SequenceStart> starts;
@@ -70,12 +77,20 @@ struct StepPlan {
   // plan that encodes it or an earlier one.
   std::vector<EncodeUnit> ahead;
   std::vector<EncodeUnit> encode;  // whole stretches, in the step that computes the first token of their first unit
+  FramesWanted frames = FramesWanted::kInTime;
   std::vector<Chunk> chunks;
   std::vector<Truncation> truncations;  // applied before the chunks
   std::vector<RequestId> releases;      // sequences that are gone: state and pages are freed before the chunks
   bool stop = false;                // the last plan: every rank leaves its loop
 
   bool operator==(const StepPlan&) const = default;
+};
+
+// What a rank says after a step: the first unit of a sequence that it was told to decode and has not decoded yet.
+struct PendingFrames {
+  RequestId id{};
+  std::int32_t unit = 0;
+  bool operator==(const PendingFrames&) const = default;
 };
 
 // A flat, versioned encoding; decode throws Error(kCluster) on anything malformed.

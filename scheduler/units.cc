@@ -1,11 +1,17 @@
 // Films of the running sequences, by stretches (stretches.h): what is decoded, by which rank, and what is encoded in a
 // step.
+#include <algorithm>
 #include <utility>
 
 #include "scheduler/planner_state.h"
 #include "scheduler/stretches.h"
 
 namespace zoetrope {
+namespace {
+
+constexpr std::int64_t kTextRowsMin = 64;
+
+}  // namespace
 
 std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first, std::size_t end) {
   std::int64_t tokens = 0;
@@ -18,15 +24,16 @@ std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first
 std::int64_t Planner::State::stretch_tokens() const { return limits.stretch_tokens * layout.ranks(); }
 
 std::size_t Planner::State::next_stretch_end(const Running& r) const {
-  return stretch_end(r.request.units, r.next_unit, {stretch_tokens(), limits.stretch_units * layout.ranks()});
+  return stretch_end(r.request.units, r.announced(), {stretch_tokens(), limits.stretch_units * layout.ranks()});
 }
 
 // Names the next stretch of a sequence; deal() settles who gets its units.
 void Planner::State::announce(Running& r, std::vector<EncodeUnit>& named) {
-  r.announced = next_stretch_end(r);
-  r.unit_ranks.resize(r.announced, -1);
-  ahead_tokens += tokens_of_units(r, r.next_unit, r.announced);
-  for (std::size_t unit = r.next_unit; unit < r.announced; ++unit) {
+  const std::size_t first = r.announced(), end = next_stretch_end(r);
+  r.stretch_ends.push_back(end);
+  r.unit_ranks.resize(end, -1);
+  ahead_tokens += tokens_of_units(r, first, end);
+  for (std::size_t unit = first; unit < end; ++unit) {
     named.push_back({r.request.id, static_cast<std::int32_t>(unit), -1});
   }
 }
@@ -45,38 +52,75 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   plan.ahead.insert(plan.ahead.end(), named.begin(), named.end());
 }
 
+// Of `wanted` rows of a prefill, those before the first stretch whose frames are not there. A few rows of text read all weights
+// for little: they wait for the frames behind them.
+std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wanted) const {
+  if (!limits.look_ahead) {
+    return wanted;  // stretches are decoded in the step that encodes them
+  }
+  std::size_t first = r.next_unit;
+  for (const std::size_t end : r.stretch_ends) {
+    if (end > r.ready_units) {
+      break;
+    }
+    first = end;
+  }
+  if (first == r.request.units.size()) {
+    return wanted;
+  }
+  const std::int64_t rows = std::max<std::int64_t>(0, r.request.units[first].first_token - r.computed);
+  return rows >= wanted ? wanted : first == r.next_unit && rows < kTextRowsMin ? 0 : rows;
+}
+
 // Whole stretches are encoded, beginning with the one whose first token the chunk holds.
 void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) {
   while (r.next_unit < r.request.units.size() &&
          r.request.units[r.next_unit].first_token < chunk.first_token + chunk.tokens) {
-    if (r.announced <= r.next_unit) {
+    if (r.stretch_ends.empty()) {
       announce(r, needed_now);
     }
-    ahead_tokens -= tokens_of_units(r, r.next_unit, r.announced);
-    for (; r.next_unit < r.announced; ++r.next_unit) {
+    const std::size_t end = r.stretch_ends.front();
+    r.stretch_ends.pop_front();
+    ahead_tokens -= tokens_of_units(r, r.next_unit, end);
+    for (; r.next_unit < end; ++r.next_unit) {
       plan.encode.push_back({r.request.id, static_cast<std::int32_t>(r.next_unit), -1});
     }
   }
 }
 
-// Who decodes and encodes, and what is decoded while this step and those after it compute: in the order of the
-// sequences, no more than one stretch together. A sequence that waits for its prefix decodes nothing.
+// Who decodes and encodes, and what is decoded while this step and those after it compute: a stretch of each sequence in their
+// order, then another, no more than two together, so that decoders that are done with one go on with the next. A sequence that
+// waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {
     unit.rank = find(unit.id)->unit_ranks[static_cast<std::size_t>(unit.unit)];
   }
-  std::vector<EncodeUnit> next;
+  std::vector<EncodeUnit> named;
+  do {
+    named.clear();
+    for (Running& r : running) {
+      if (!limits.look_ahead || !r.started || r.announced() == r.request.units.size()) {
+        continue;
+      }
+      if (ahead_tokens > 0 && ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r)) > 2 * stretch_tokens()) {
+        break;
+      }
+      announce(r, named);
+    }
+    deal(named, plan);
+  } while (!named.empty());
+}
+
+void Planner::State::note_frames(const std::vector<PendingFrames>& pending) {
   for (Running& r : running) {
-    if (!limits.look_ahead || !r.started || r.next_unit >= r.request.units.size() || r.announced > r.next_unit) {
-      continue;
-    }
-    if (ahead_tokens > 0 && ahead_tokens + tokens_of_units(r, r.next_unit, next_stretch_end(r)) > stretch_tokens()) {
-      break;
-    }
-    announce(r, next);
+    r.ready_units = r.announced();
   }
-  deal(std::move(next), plan);
+  for (const PendingFrames& frames : pending) {
+    if (Running* r = find(frames.id)) {
+      r->ready_units = std::min(r->ready_units, static_cast<std::size_t>(frames.unit));
+    }
+  }
 }
 
 }  // namespace zoetrope

@@ -25,7 +25,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Arithmetic goes first: decoding takes the cores that it leaves, and all of them once it waits for frames.
+// Arithmetic goes first: decoding takes the cores that it leaves, and all of them once it waits for frames. A thread may make
+// itself nicer but not take that back, so a decoder is driven by one of two threads.
 constexpr int kNice = 10;
 // What a decoder holds, in frames of its film: references, pictures waiting for their turn, the one being converted.
 constexpr std::int64_t kDecoderFrames = 24;
@@ -78,6 +79,12 @@ struct DecodeAhead::State {
 
   std::mutex mutex;  // guards all that follows
   std::condition_variable_any work, ready;
+  struct Decoder {
+    UnitReader reader;
+    bool busy = false;  // one of its two threads reads
+  };
+  std::vector<Decoder> decoders;
+  bool hurried = false;  // the threads that are not nice work
   std::deque<std::shared_ptr<Run>> runs;      // with units that nobody has begun
   std::deque<std::shared_ptr<Unit>> waiting;  // announced and not taken
   std::map<RequestId, Announced> requests;
@@ -104,23 +111,30 @@ struct DecodeAhead::State {
     return nullptr;
   }
 
-  void work_on(std::stop_token stop, int index) {
-    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
-    UnitReader reader;
+  void work_on(std::stop_token stop, int index, bool nice) {
+    if (nice) {
+      ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+    }
     std::unique_lock lock(mutex);
+    Decoder& decoder = decoders[static_cast<std::size_t>(index)];
     for (;;) {
       std::shared_ptr<Run> run;
-      work.wait(lock, stop, [&] { return (run = next_for(index)) != nullptr; });
+      work.wait(lock, stop, [&] { return hurried != nice && !decoder.busy && (run = next_for(index)) != nullptr; });
       if (stop.stop_requested()) {
         return;
       }
+      decoder.busy = true;
       const std::shared_ptr<Unit> unit = run->units.front();
       run->units.pop_front();
       const Announced& request = requests.at(unit->id);  // drop() takes a request's units out of its runs
       if (request.failure) {
         unit->failure = request.failure;
       } else {
-        decode(*unit, reader, lock);
+        decode(*unit, decoder.reader, lock);
+      }
+      decoder.busy = false;
+      if (hurried == nice) {
+        work.notify_all();  // the decoder's other thread goes on
       }
       unit->decoded = true;
       ready.notify_all();
@@ -164,9 +178,11 @@ struct DecodeAhead::State {
 
 DecodeAhead::DecodeAhead(int decoders) : state_(std::make_unique<State>()) {
   check(decoders >= 1, "decoding ahead needs a decoder");
-  for (int index = 0; index < decoders; ++index) {
-    state_->threads.emplace_back(
-        [state = state_.get(), index](std::stop_token stop) { state->work_on(std::move(stop), index); });
+  state_->decoders = std::vector<State::Decoder>(static_cast<std::size_t>(decoders));
+  for (int thread = 0; thread < 2 * decoders; ++thread) {
+    state_->threads.emplace_back([state = state_.get(), thread](std::stop_token stop) {
+      state->work_on(std::move(stop), thread / 2, thread % 2 == 0);
+    });
   }
 }
 
@@ -213,11 +229,9 @@ void DecodeAhead::add(RequestId id, const Media& media, std::int32_t unit, const
 std::vector<std::uint8_t> DecodeAhead::take(RequestId id, std::int32_t unit) {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
-  // Requests overtake each other, units of one request do not.
-  const auto at = std::find_if(s.waiting.begin(), s.waiting.end(), [&](const auto& u) { return u->id == id; });
-  check(at != s.waiting.end(), "a unit is taken that was not announced");
+  const auto at = std::ranges::find_if(s.waiting, [&](const auto& u) { return u->id == id && u->unit == unit; });
+  check(at != s.waiting.end(), "a unit is taken that was not announced, or was taken");
   const std::shared_ptr<State::Unit> entry = *at;
-  check_eq(entry->unit, unit, "units are taken in the order in which they were announced");
   s.waiting.erase(at);
   if (!entry->decoded) {
     const auto from = Clock::now();
@@ -251,6 +265,46 @@ void DecodeAhead::drop(RequestId id) {
     s.held_bytes -= static_cast<std::int64_t>(u->patches.size());
     return true;
   });
+}
+
+void DecodeAhead::hurry(bool now) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  if (std::exchange(s.hurried, now) != now) {
+    s.work.notify_all();
+  }
+}
+
+std::vector<DecodeAhead::UnitName> DecodeAhead::decoded() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<UnitName> units;
+  for (const auto& unit : state_->waiting) {
+    if (unit->decoded) {
+      units.push_back({unit->id, unit->unit});
+    }
+  }
+  return units;
+}
+
+std::vector<PendingFrames> DecodeAhead::pending() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<PendingFrames> pending;
+  for (const auto& unit : state_->waiting) {
+    if (!unit->decoded && std::ranges::none_of(pending, [&](const PendingFrames& p) { return p.id == unit->id; })) {
+      pending.push_back({unit->id, unit->unit});
+    }
+  }
+  return pending;
+}
+
+void DecodeAhead::wait_for_more(std::size_t before, std::chrono::steady_clock::time_point deadline) {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  const auto from = Clock::now();
+  s.ready.wait_until(lock, deadline, [&] {
+    return before != static_cast<std::size_t>(std::ranges::count_if(s.waiting, [](const auto& u) { return u->decoded; }));
+  });
+  s.times.waited_seconds += seconds_since(from);
 }
 
 DecodeAhead::Times DecodeAhead::take_times() {

@@ -46,9 +46,9 @@ Checkpoint checked_checkpoint(const std::filesystem::path& folder, const Ranks& 
   return checkpoint;
 }
 
-// What a rank's part of a stretch may take while it waits: as many bytes of pixels (there may be two: one is encoded while
-// the next is decoded), and as many of features.
-constexpr std::int64_t kStretchBytes = std::int64_t{32} << 20;
+// What a rank's part of a stretch may take: as many bytes of pixels or, once it is encoded, of features. There may be three: one
+// is prefilled while two are decoded.
+constexpr std::int64_t kStretchBytes = std::int64_t{16} << 20;
 constexpr std::int64_t kPixelBytesOfToken = 2 * 32 * 32 * 3;  // two frames
 
 std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& model) {
@@ -140,6 +140,7 @@ struct Engine::State {
   void log_memory(const SequenceStart& start) const;
   std::vector<std::vector<std::byte>> collected(const StepResult& own);
   std::vector<Drawn> deliver(const StepPlan& plan, const std::vector<StepResult>& results);
+  static std::vector<PendingFrames> pending_of(const std::vector<StepResult>& results);
   void conclude(const std::vector<Finished>& done);
 };
 
@@ -268,8 +269,8 @@ void Engine::State::take_in() {
 }
 
 // What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a member
-// fewer, and memory for those that visit by messages), and of every rank: the prompt, and a stretch of its film as patches and features, twice (one is computed, one
-// comes).
+// fewer, and memory for those that visit by messages), and of every rank: the prompt, and three stretches of its film, one as
+// features, two as patches or as features already.
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;
@@ -292,7 +293,7 @@ void Engine::State::log_memory(const SequenceStart& start) const {
                                {"weights_bytes", model->resident_bytes()},
                                {"prompt_bytes", prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
                                                     prompt.units.size() * sizeof(VisualUnit)},
-                               {"stretch_bytes", 2 * stretch * (kPixelBytesOfToken + feature_bytes)}});
+                               {"stretch_bytes", stretch * (feature_bytes + 2 * std::max(kPixelBytesOfToken, feature_bytes))}});
 }
 
 StepMessage Engine::State::message_of(StepPlan plan) {
@@ -353,6 +354,14 @@ std::vector<Drawn> Engine::State::deliver(const StepPlan& plan, const std::vecto
   return drawn;
 }
 
+std::vector<PendingFrames> Engine::State::pending_of(const std::vector<StepResult>& results) {
+  std::vector<PendingFrames> pending;
+  for (const StepResult& result : results) {
+    pending.insert(pending.end(), result.pending.begin(), result.pending.end());
+  }
+  return pending;
+}
+
 void Engine::State::conclude(const std::vector<Finished>& done) {
   for (const Finished& finish : done) {
     const auto at = live.find(finish.id);
@@ -394,7 +403,7 @@ void Engine::State::lead() {
       results.push_back(decoded_result(bytes));
     }
     report->step(message.plan, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
-    const std::vector<Finished> done = planner->commit(deliver(message.plan, results));
+    const std::vector<Finished> done = planner->commit(deliver(message.plan, results), pending_of(results));
     conclude(done);
     report->committed(done, *planner);
   }

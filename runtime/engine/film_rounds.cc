@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -19,6 +20,10 @@ namespace {
 // Patches that go through the vision tower together: enough rows to keep the kernels busy, bounded memory.
 constexpr std::int64_t kVisionBatchPatches = 4096;
 constexpr std::int64_t kPatchValues = 1536;  // 3 channels x 2 frames x 16 x 16
+// Before their step, units are encoded from so many patches on: fewer read the tower's weights for little.
+constexpr std::int64_t kAheadPatches = 1024;
+// How long a step without anything to compute waits for frames before it looks what else has come.
+constexpr auto kFramesPatience = std::chrono::milliseconds(20);
 
 std::int64_t patches_of(const Grid& grid) { return static_cast<std::int64_t>(grid.h) * grid.w; }
 
@@ -45,6 +50,7 @@ void FilmRounds::begin(RequestId id, const Prompt& prompt, const Span& span) {
 
 void FilmRounds::end(RequestId id) {
   decoders_.drop(id);
+  std::erase_if(own_, [id](const EncodeUnit& unit) { return unit.id == id; });
   check(films_.erase(id) == 1, "a sequence ended that this rank does not know");
 }
 
@@ -53,6 +59,7 @@ void FilmRounds::announce(const std::vector<EncodeUnit>& ahead) {
     if (unit.rank == ranks_.place.rank) {
       const Film& film = films_.at(unit.id);
       decoders_.add(unit.id, film.media, unit.unit, film.unit(unit.unit));
+      own_.push_back(unit);
     }
   }
 }
@@ -104,15 +111,28 @@ void FilmRounds::grow(RequestId id, const Span& span, std::int64_t computed) {
 void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
   const auto started = std::chrono::steady_clock::now();
   announce(plan.ahead);
+  decoders_.hurry(plan.frames != FramesWanted::kInTime);
   if (!plan.encode.empty()) {
     for (const EncodeUnit& unit : plan.encode) {
       std::int32_t& seen = films_.at(unit.id).units_seen;
       check(seen < 0 || unit.unit == seen + 1, "units of a film are encoded in order, each once");
       seen = unit.unit;
     }
+    std::vector<EncodeUnit> missing;
+    std::ranges::copy_if(own_, std::back_inserter(missing), [&](const EncodeUnit& unit) { return unit.unit <= films_.at(unit.id).units_seen; });
+    encode_own(missing, result);
     std::vector<std::vector<float>> rows(plan.encode.size());
-    encode_own(plan.encode, rows, result);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (plan.encode[i].rank == ranks_.place.rank) {
+        auto encoded = films_.at(plan.encode[i].id).encoded.extract(plan.encode[i].unit);
+        check(!encoded.empty(), "a rank encodes the units that it was told to decode");
+        rows[i] = std::move(encoded.mapped());
+      }
+    }
     exchange(plan.encode, rows);
+  }
+  if (plan.frames == FramesWanted::kNow) {
+    encode_ahead(result);
   }
   const DecodeAhead::Times times = decoders_.take_times();
   result.film_decode_seconds = times.busy_seconds;
@@ -138,27 +158,53 @@ void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResu
   }
 }
 
-void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows, StepResult& result) {
-  const std::int64_t columns = model_.feature_columns();
-  std::vector<std::size_t> mine;
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    if (units[i].rank == ranks_.place.rank) {
-      mine.push_back(i);
+// Units whose frames are there, worth a pass through the vision tower: waits for them until `deadline`, or until all that this
+// rank was told to decode are there.
+std::vector<EncodeUnit> FilmRounds::next_batch(std::chrono::steady_clock::time_point deadline) {
+  for (;;) {
+    std::vector<EncodeUnit> batch;
+    std::int64_t patches = 0;
+    const std::vector<DecodeAhead::UnitName> there = decoders_.decoded();
+    for (std::size_t i = 0; i < there.size() && patches < kVisionBatchPatches; ++i) {
+      batch.push_back({there[i].id, there[i].unit, ranks_.place.rank});
+      patches += patches_of(films_.at(there[i].id).grid(there[i].unit));
     }
+    if (patches >= kAheadPatches || there.size() == own_.size()) {
+      return batch;
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return {};
+    }
+    const Traced traced(trace_, TracePhase::kDecodeFilm);
+    decoders_.wait_for_more(there.size(), deadline);
   }
+}
+
+void FilmRounds::encode_ahead(StepResult& result) {
+  const auto deadline = std::chrono::steady_clock::now() + kFramesPatience;
+  std::vector<EncodeUnit> batch;
+  do {
+    batch = next_batch(deadline);
+    encode_own(batch, result);
+  } while (!batch.empty() && std::chrono::steady_clock::now() < deadline);
+}
+
+// Units of this rank, in any order of sequences: to Film::encoded.
+void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, StepResult& result) {
+  const std::int64_t columns = model_.feature_columns();
   const auto grid_of = [&](std::size_t i) { return films_.at(units[i].id).grid(units[i].unit); };
-  for (std::size_t at = 0; at < mine.size();) {
-    const Grid grid = grid_of(mine[at]);
+  for (std::size_t at = 0; at < units.size();) {
+    const Grid grid = grid_of(at);
     const std::int64_t each = patches_of(grid);
     std::size_t end = at;
-    while (end < mine.size() && grid_of(mine[end]).h == grid.h && grid_of(mine[end]).w == grid.w &&
+    while (end < units.size() && grid_of(end).h == grid.h && grid_of(end).w == grid.w &&
            (end == at || static_cast<std::int64_t>(end - at + 1) * each <= kVisionBatchPatches)) {
       ++end;
     }
     const auto count = static_cast<std::int64_t>(end - at);
     patches_.resize(static_cast<std::size_t>(count * each * kPatchValues));
     for (std::size_t i = at; i < end; ++i) {
-      read(units[mine[i]],
+      read(units[i],
            {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
            result);
     }
@@ -168,7 +214,8 @@ void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, std::vector<st
                   {features.data(), count * each / 4, columns});
     for (std::size_t i = at; i < end; ++i) {
       const auto first = features.begin() + static_cast<std::int64_t>(i - at) * each / 4 * columns;
-      rows[mine[i]].assign(first, first + each / 4 * columns);
+      films_.at(units[i].id).encoded[units[i].unit].assign(first, first + each / 4 * columns);
+      std::erase_if(own_, [&](const EncodeUnit& own) { return own.id == units[i].id && own.unit == units[i].unit; });
     }
     at = end;
   }

@@ -1,11 +1,13 @@
 // Rounds of film: pictures and pairs of frames become visual features, shared by all ranks, a stretch at a time. Each rank
-// decodes the units that the plan deals to it on threads of its own, the next stretch while this one is computed. A stretch is
-// encoded in the step that needs the first of it, every rank its part; the features go to the ranks that compute their tokens
-// in one exchange and are given up when the last of these tokens has been staged. Owned by the step runner of a rank; decides
-// nothing.
+// decodes the units that the plan deals to it on threads of its own, the next stretches while this one is computed. A stretch is
+// encoded in the step that needs the first of it, every rank its part, or what is decoded of it before, when nothing else can be
+// computed; the features go to the ranks that compute their tokens in one exchange and are given up when the last of these tokens
+// has been staged. Owned by the step runner of a rank; decides nothing.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <vector>
 
@@ -29,8 +31,12 @@ class FilmRounds {
   void grow(RequestId id, const Span& span, std::int64_t computed);
 
   // Collective, with the same plan on every rank: begins to decode plan.ahead, encodes plan.encode, sends the features to the
-  // ranks of their tokens. Films that cannot be decoded go to result.failed, times to its seconds.
+  // ranks of their tokens. Where the plan wants frames now, encodes what is there of later stretches and waits a while for more.
+  // Films that cannot be decoded go to result.failed, times to its seconds.
   void encode(const StepPlan& plan, StepResult& result);
+
+  // Units that this rank has still to decode, the first of each sequence.
+  std::vector<PendingFrames> pending() const { return decoders_.pending(); }
 
   // Appends the features of this member's tokens of a chunk to `visual` [n, feature columns] and their rows to
   // inputs.visual_rows; the chunk's first row of this member is `first_row`.
@@ -44,12 +50,15 @@ class FilmRounds {
     std::int32_t units_seen = -1;  // the last that was encoded
     // By unit: [tokens that this member computes, feature columns].
     std::map<std::int32_t, std::vector<float>> features;
+    std::map<std::int32_t, std::vector<float>> encoded;  // by unit that this rank has encoded before its step: [tokens, all columns]
 
     const VisualUnit& unit(std::int32_t index) const { return prompt->units[static_cast<std::size_t>(index)]; }
     const Grid& grid(std::int32_t index) const { return prompt->media[static_cast<std::size_t>(unit(index).medium)].grid; }
   };
   void announce(const std::vector<EncodeUnit>& ahead);
-  void encode_own(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows, StepResult& result);
+  std::vector<EncodeUnit> next_batch(std::chrono::steady_clock::time_point deadline);
+  void encode_ahead(StepResult& result);
+  void encode_own(const std::vector<EncodeUnit>& units, StepResult& result);
   void read(const EncodeUnit& unit, std::span<float> patches, StepResult& result);
   void exchange(const std::vector<EncodeUnit>& units, std::vector<std::vector<float>>& rows);
   // Columns of a visual row that the layers of a rank's stage add; none behind those of the DeepStack features.
@@ -63,6 +72,7 @@ class FilmRounds {
   TraceRecorder* trace_;
   DecodeAhead decoders_;
   std::map<RequestId, Film> films_;
+  std::deque<EncodeUnit> own_;  // that this rank was told to decode and has not encoded, in order
   std::vector<float> patches_;
 };
 

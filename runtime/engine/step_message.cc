@@ -1,5 +1,7 @@
 #include "runtime/engine/step_message.h"
 
+#include <fmt/format.h>
+
 #include "monitoring/check.h"
 #include "monitoring/wire.h"
 
@@ -42,6 +44,10 @@ std::vector<std::byte> encoded(const StepResult& result) {
     w.put(failure.id);
     w.put_text(failure.why);
   });
+  w.put_list(result.pending, [&](const PendingFrames& frames) {
+    w.put(frames.id);
+    w.put(frames.unit);
+  });
   w.put(result.encode_seconds);
   w.put(result.film_decode_seconds);
   w.put(result.film_wait_seconds);
@@ -67,6 +73,15 @@ StepResult decoded_result(std::span<const std::byte> bytes) {
     failure.id = r.get<RequestId>();
     failure.why = r.get_text();
     return failure;
+  });
+  result.pending = r.get_list(12, [&] {
+    PendingFrames frames;
+    frames.id = r.get<RequestId>();
+    frames.unit = r.get<std::int32_t>();
+    if (frames.unit < 0) {
+      r.malformed(fmt::format("pending unit {}", frames.unit), "no negative number");
+    }
+    return frames;
   });
   result.encode_seconds = r.get<double>();
   result.film_decode_seconds = r.get<double>();

@@ -50,6 +50,7 @@ struct RankCounters {
 struct StepResult {
   std::vector<DrawnRow> drawn;
   std::vector<FailedSequence> failed;
+  std::vector<PendingFrames> pending;
   // Wall times of this rank. Encoding begins when the frames are there; decoding is counted since the step before and is
   // hidden but for the time in which encoding waited for it.
   double encode_seconds = 0, film_decode_seconds = 0, film_wait_seconds = 0;

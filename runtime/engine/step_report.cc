@@ -65,6 +65,10 @@ void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& resul
   for (const Growth& growth : plan.growths) {
     metrics_.counter(catalogue::kPagesMoved).add(static_cast<double>(growth.pages.size()));
   }
+  for (const StepResult& result : results) {
+    metrics_.counter(catalogue::kFilmDecodeSeconds).add(result.film_decode_seconds);
+    metrics_.counter(catalogue::kFilmWaitSeconds).add(result.film_wait_seconds);
+  }
   if (plan.chunks.empty() && plan.encode.empty()) {
     return;
   }
@@ -87,8 +91,6 @@ void StepReport::step(const StepPlan& plan, const std::vector<StepResult>& resul
   double encode_seconds = 0;
   for (const StepResult& result : results) {
     encode_seconds = std::max(encode_seconds, result.encode_seconds);
-    metrics_.counter(catalogue::kFilmDecodeSeconds).add(result.film_decode_seconds);
-    metrics_.counter(catalogue::kFilmWaitSeconds).add(result.film_wait_seconds);
     expert_rows.push_back(static_cast<double>(result.counters.expert_rows));
   }
   if (!plan.encode.empty()) {

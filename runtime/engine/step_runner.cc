@@ -41,6 +41,7 @@ StepResult StepRunner::run(const StepMessage& message) {
   result.counters.forward_seconds = forward_seconds_;
   result.counters.attention_pairs = attention_pairs_;
   result.counters.pipe_wait_seconds = model_.pipe_wait_seconds();
+  result.pending = rounds_.pending();
   result.counters.expert_rows = model_.expert_counts().answered;
   if (compute_.trace != nullptr) {
     result.trace = compute_.trace->take();  // nothing where spans are not kept

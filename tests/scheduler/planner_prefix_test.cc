@@ -156,7 +156,7 @@ TEST(PlannerPrefix, WhatACancelledRequestComputedIsOfUse) {
   Job job({}, limits(100, 100));
   job.submit(about(1, 4, 30, 6));
   job.submit(about(2, 4, 30, 6));
-  for (int steps = 0; steps < 6; ++steps) {
+  for (int steps = 0; steps < 7; ++steps) {  // the first waits for frames
     job.commit(job.step());
   }
   job.planner.cancel(RequestId{1});

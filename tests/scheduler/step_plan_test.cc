@@ -16,6 +16,7 @@ StepPlan example() {
   plan.growths = {{RequestId{9}, {.members = 4, .first_member = 1, .ring = 4}, {8, 3}}};
   plan.ahead = {{RequestId{7}, 1, 2}, {RequestId{7}, 2, 3}};
   plan.encode = {{RequestId{7}, 0, 3}, {RequestId{7}, 1, 2}};
+  plan.frames = FramesWanted::kSoon;
   plan.chunks = {{RequestId{7}, 256, 3, {5, 6}, {258}, {}}, {RequestId{9}, 10, 1, {}, {10}, {123}, 2}};
   plan.truncations = {{RequestId{9}, 10}};
   plan.releases = {RequestId{1}, RequestId{2}};

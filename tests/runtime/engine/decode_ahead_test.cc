@@ -146,17 +146,49 @@ TEST(DecodeAhead, StopsInTheMiddle) {
   EXPECT_LT(std::chrono::steady_clock::now() - started, 10s) << "500 readings of a film take longer";
 }
 
-TEST(DecodeAheadDeathTest, AnotherOrderIsNoticed) {
+// What is pending is said until it is there, whoever drives the decoders; units may be taken in any order.
+TEST(DecodeAhead, SaysWhatIsPending) {
+  const auto media = media_of({film("film-20s.mp4")});
+  const auto expected = read_all((*media)[0]);
+  DecodeAhead ahead(2);
+  EXPECT_TRUE(ahead.pending().empty());
+  for (int round = 0; round < 4; ++round) {
+    for (std::int32_t at = 0; at < kPairs; ++at) {
+      ahead.add(RequestId{1}, media, round * kPairs + at, unit(0, at, at % 5 == 0));
+      ahead.add(RequestId{2}, media, round * kPairs + at, unit(0, at, true));
+      ahead.hurry((at + round) % 2 == 0);
+    }
+    const auto first = ahead.pending();
+    for (const PendingFrames& frames : first) {
+      EXPECT_GE(frames.unit, round * kPairs);
+    }
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    for (std::size_t there = 0; there < 2 * kPairs; there = ahead.decoded().size()) {
+      ahead.wait_for_more(there, deadline);
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "nothing came for a minute";
+    }
+    EXPECT_TRUE(ahead.pending().empty());
+    ahead.wait_for_more(2 * kPairs, std::chrono::steady_clock::now() + 5ms);  // no more will come
+    EXPECT_EQ(ahead.decoded().size(), 2U * kPairs);
+    EXPECT_EQ(ahead.decoded()[0].unit, round * kPairs);
+    for (std::int32_t at = kPairs; at-- > 0;) {
+      EXPECT_EQ(ahead.take(RequestId{1}, round * kPairs + at), expected[static_cast<std::size_t>(at)]);
+      EXPECT_EQ(ahead.take(RequestId{2}, round * kPairs + at), expected[static_cast<std::size_t>(at)]);
+    }
+  }
+}
+
+TEST(DecodeAheadDeathTest, AUnitIsTakenOnce) {
   const auto media = media_of({film("film-20s.mp4")});
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
         DecodeAhead ahead(1);
         ahead.add(RequestId{1}, media, 0, unit(0, 0, true));
-        ahead.add(RequestId{1}, media, 1, unit(0, 1, false));
-        ahead.take(RequestId{1}, 1);
+        ahead.take(RequestId{1}, 0);
+        ahead.take(RequestId{1}, 0);
       },
-      "in the order");
+      "or was taken");
   EXPECT_DEATH(
       {
         DecodeAhead ahead(1);

@@ -49,6 +49,7 @@ TEST(StepResult, SurvivesTheWire) {
   StepResult result;
   result.drawn = {{RequestId{9}, {.token = 4, .logprob = -0.5f, .top = {{4, -0.5f}, {7, -1.5f}}}}};
   result.failed = {{RequestId{2}, "frame 7 is damaged"}};
+  result.pending = {{RequestId{9}, 64}, {RequestId{3}, 0}};
   result.encode_seconds = 1.5;
   result.film_decode_seconds = 2.5;
   result.film_wait_seconds = 0.25;
@@ -62,6 +63,7 @@ TEST(StepResult, SurvivesTheWire) {
   ASSERT_EQ(back.drawn.size(), 1U);
   EXPECT_EQ(back.drawn[0].sampled.top.at(1).token, 7);
   EXPECT_EQ(back.failed.at(0).why, "frame 7 is damaged");
+  EXPECT_EQ(back.pending, result.pending);
   EXPECT_EQ(back.film_wait_seconds, 0.25);
   EXPECT_EQ(back.counters, result.counters);
   ASSERT_EQ(back.trace.size(), 1U);

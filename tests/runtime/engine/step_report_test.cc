@@ -43,7 +43,7 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
   plan.starts.clear();
   plan.growths.clear();
   report.step(plan, results, 0.02);
-  report.step({}, results, 0.5);  // nothing to do: not a step
+  report.step({}, results, 0.5);  // nothing to compute: not a step, but films were decoded meanwhile
 
   Planner planner(layout,
                   {.context_tokens_max = 1000, .pages_per_member = 40, .chunk_tokens_max = 128, .sequences_max = 4});
@@ -57,7 +57,7 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
         "zoetrope_visual_units_total 2", "zoetrope_requests_total{outcome=\"length\"} 1",
         "zoetrope_requests_total{outcome=\"stop\"} 0", "zoetrope_sequences_running 1",
         "zoetrope_kv_pages{member=\"1\"} 40", "zoetrope_kv_pages_kept{member=\"0\"} 0",
-        "zoetrope_encode_seconds_sum 2", "zoetrope_film_decode_seconds_total 6", "zoetrope_encode_seconds_count 1",
+        "zoetrope_encode_seconds_sum 2", "zoetrope_film_decode_seconds_total 9", "zoetrope_encode_seconds_count 1",
         "zoetrope_prefill_step_seconds_sum 4", "zoetrope_decode_step_seconds_sum 0.02",
         "zoetrope_expert_rows_total{rank=\"1\"} 10", "zoetrope_expert_load_max_over_mean_ratio 1.5",
         "zoetrope_collective_bytes_total{axis=\"world\"} 151",
