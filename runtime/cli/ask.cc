@@ -194,7 +194,9 @@ class Asker {
 
 int run_ask(const RunArguments& run, const AskArguments& ask) {
   return with_ranks(run, [&](Ranks& ranks, int threads) {
-    const std::unique_ptr<Engine> loaded = load_engine(run, ranks, threads, ranks.leader() && !ask.json);
+    RunArguments alone = run;
+    alone.no_prefix_cache = true;  // one question shares with nobody: no digest of its film has to be made
+    const std::unique_ptr<Engine> loaded = load_engine(alone, ranks, threads, ranks.leader() && !ask.json);
     Engine& engine = *loaded;
     if (!ranks.leader()) {
       engine.run();
