@@ -37,16 +37,40 @@ std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64
   return clean <= units.size() ? clean : nearest;
 }
 
-std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, const StretchLimit& limit) {
-  check(first < units.size() && limit.tokens > 0 && limit.units > 0, "a stretch begins with a unit and has room");
-  const std::size_t units_end = std::min(units.size(), first + static_cast<std::size_t>(limit.units));
+namespace {
+
+// As many units as fit, at least one, and their tokens.
+std::size_t fitting_end(std::span<const UnitSpan> units, std::size_t first, std::int64_t tokens_max, std::int64_t units_max,
+                        std::int64_t& tokens) {
+  const std::size_t units_end = std::min(units.size(), first + static_cast<std::size_t>(units_max));
   std::size_t end = first + 1;
-  std::int64_t tokens = units[first].tokens;
-  for (; end < units_end && tokens + units[end].tokens <= limit.tokens; ++end) {
+  tokens = units[first].tokens;
+  for (; end < units_end && tokens + units[end].tokens <= tokens_max; ++end) {
     tokens += units[end].tokens;
   }
+  return end;
+}
+
+}  // namespace
+
+std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, const StretchLimit& limit) {
+  check(first < units.size() && limit.tokens > 0 && limit.units > 0, "a stretch begins with a unit and has room");
+  std::int64_t tokens = 0, tokens_long = 0;
+  const std::size_t end = fitting_end(units, first, limit.tokens, limit.units, tokens);
   if (end == units.size()) {
     return end;
+  }
+  const std::size_t end_long = fitting_end(units, first, limit.tokens, std::max(limit.units, limit.units_long), tokens_long);
+  std::int64_t runs = 0;
+  std::size_t last_clean = first;
+  for (std::size_t at = first + 1; at <= end_long && at < units.size() && runs < limit.runs; ++at) {
+    if (units[at].clean) {
+      last_clean = at;
+      ++runs;
+    }
+  }
+  if (last_clean > end) {
+    return last_clean;
   }
   std::int64_t given_up = 0;
   for (std::size_t at = end; at > first + 1 && given_up <= tokens / kSlackPart; --at) {

@@ -17,10 +17,15 @@ namespace zoetrope {
 std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64_t> starts, std::int64_t ideal,
                      std::int64_t slack);
 
-// What a stretch may hold: tokens, which bound its memory, and units, which bound the time until others get their turn.
+// What a stretch may hold: tokens, which bound its memory, and units, which bound the time until its prefill begins. Where a film
+// starts clean so rarely that `units` of it have fewer than `runs` clean starts, it may hold up to `units_long` for their sake:
+// decoders that share a run between two of them decode its beginning twice.
 struct StretchLimit {
   std::int64_t tokens = 0, units = 0;
+  std::int64_t runs = 0, units_long = 0;
 };
+
+inline constexpr std::int64_t kLongStretch = 4;  // times as many units at most
 
 // The end of the stretch that begins with unit `first`: as many units as `limit` allows, at least one. When the film
 // goes on behind it, it ends before a unit that starts clean if one is in its last eighth.

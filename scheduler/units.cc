@@ -10,6 +10,7 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kTextRowsMin = 64;
+constexpr std::int64_t kRunsOfRank = 2;  // of units between clean starts, for each rank in a stretch
 
 }  // namespace
 
@@ -24,7 +25,9 @@ std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first
 std::int64_t Planner::State::stretch_tokens() const { return limits.stretch_tokens * layout.ranks(); }
 
 std::size_t Planner::State::next_stretch_end(const Running& r) const {
-  return stretch_end(r.request.units, r.announced(), {stretch_tokens(), limits.stretch_units * layout.ranks()});
+  const std::int64_t units = limits.stretch_units * layout.ranks();
+  return stretch_end(r.request.units, r.announced(),
+                     {.tokens = stretch_tokens(), .units = units, .runs = kRunsOfRank * layout.ranks(), .units_long = kLongStretch * units});
 }
 
 // Names the next stretch of a sequence; deal() settles who gets its units.

@@ -24,6 +24,7 @@
 #include "runtime/engine/step_runner.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
+#include "scheduler/stretches.h"
 
 namespace zoetrope {
 namespace {
@@ -283,7 +284,7 @@ void Engine::State::log_memory(const SequenceStart& start) const {
     film_tokens += unit.tokens;
   }
   const std::int64_t stretch =
-      std::min({film_tokens, stretch_tokens_for(settings, *model), SchedulerLimits{}.stretch_units * unit_tokens});
+      std::min({film_tokens, stretch_tokens_for(settings, *model), kLongStretch * SchedulerLimits{}.stretch_units * unit_tokens});
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
   log::info("memory planned", {{"request", static_cast<std::int64_t>(start.id)},
                                {"members", start.span.members},

@@ -64,7 +64,7 @@ void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, 
 bool avx2_present();
 bool avx512_present();
 void resize_row_avx2(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out);
-void resize_row_avx512(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out);
+void resize_rows_avx512(const ResizeAxis& axis, const std::uint8_t* const lines[4], std::uint8_t* const outs[4]);
 void resize_column_avx2(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
                         std::uint8_t* out);
 }  // namespace detail

@@ -25,6 +25,13 @@ TEST(Stretches, EndWhereTheTokensEndOrALittleBeforeAtACleanStart) {
   EXPECT_EQ(stretch_end(film(100, 10, 1), 5, {3, 99}), 6U) << "at least one unit";
   EXPECT_EQ(stretch_end(film(100, 1, 0), 4, {300, 16}), 20U) << "no more than 16 units";
   EXPECT_EQ(stretch_end(film(100, 1, 19), 4, {300, 16}), 19U);
+  // Films that start clean rarely.
+  EXPECT_EQ(stretch_end(film(100, 1, 19), 0, {300, 16, 2, 64}), 38U) << "two runs";
+  EXPECT_EQ(stretch_end(film(100, 1, 19), 0, {30, 16, 2, 64}), 19U) << "one run within 30 tokens";
+  EXPECT_EQ(stretch_end(film(100, 1, 70), 0, {300, 16, 2, 64}), 16U) << "no run within 64 units";
+  EXPECT_EQ(stretch_end(film(100, 1, 64), 0, {300, 16, 2, 64}), 64U);
+  EXPECT_EQ(stretch_end(film(100, 1, 5), 0, {300, 16, 2, 64}), 15U) << "16 units have two runs";
+  EXPECT_EQ(stretch_end(film(100, 1, 19), 70, {300, 16, 2, 64}), 95U) << "units 76 and 95 start clean";
 }
 
 TEST(Stretches, AreDealtInContiguousRunsOfEqualTokens) {
