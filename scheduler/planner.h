@@ -30,7 +30,7 @@ struct SchedulerLimits {
   // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and features.
   std::int64_t stretch_tokens = 4096;
   // And its units: a film of many tiny frames keeps decoders busy for long, and its prefill begins with the first stretch.
-  std::int64_t stretch_units = 64;
+  std::int64_t stretch_units = 32;
   // The next two stretches are decoded while this one is prefilled; else each when it is encoded. Changes no answer.
   bool look_ahead = true;
   int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)

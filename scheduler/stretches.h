@@ -25,7 +25,7 @@ struct StretchLimit {
   std::int64_t runs = 0, units_long = 0;
 };
 
-inline constexpr std::int64_t kLongStretch = 4;  // times as many units at most
+inline constexpr std::int64_t kLongStretch = 8;  // times as many units at most
 
 // The end of the stretch that begins with unit `first`: as many units as `limit` allows, at least one. When the film
 // goes on behind it, it ends before a unit that starts clean if one is in its last eighth.

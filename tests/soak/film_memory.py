@@ -5,8 +5,9 @@
 
 Makes H.264 films that long (1,500 frames with motion, repeated without encoding them again), asks the bundled checkpoint about each with its
 own sampling and with two frames a second (or N frames), and reads the ranks' memory five times a second. Counted is what a process has of
-its own (private memory and shared memory by its part); pages of mapped files, which the system may drop, are shown apart. --plot draws the
-last question's memory over time, a line for each rank."""
+its own (private memory and shared memory by its part); pages of mapped files, which the system may drop, are shown apart. Where ranks share
+their KV pages (the default on one host), which a growing context fills one by one, private memory is what should be flat: it is shown by
+quarters of the time. --plot draws the last question's memory over time, a line for each rank, and below it the private part."""
 import argparse
 import json
 import os
@@ -32,13 +33,13 @@ def make_film(folder, minutes, size="1280x720", rate=25.0):
 
 
 def memory_of(pid):
-    """(own bytes, bytes of mapped files), or None when the process is gone."""
+    """(own bytes, private part of them, bytes of mapped files), or None when the process is gone."""
     try:
         rows = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     value = {name: int(text.split()[0]) * 1024 for name, text in rows.items()}
-    return value["Pss_Anon"] + value["Pss_Shmem"], value["Pss_File"]
+    return value["Pss_Anon"] + value["Pss_Shmem"], value["Pss_Anon"], value["Pss_File"]
 
 
 def children_running(program):
@@ -53,8 +54,10 @@ def children_running(program):
 
 
 def plot(path, series, limit, title):
-    """series: process -> [(second, bytes)], as an SVG: a line for each rank, the most of every second, and one for the limit."""
-    series = {rank: sorted({int(second): size for second, size in sorted(points, key=lambda point: point[1])}.items()) for rank, points in series.items()}
+    """series: process -> [(second, own bytes, private bytes)], as an SVG: two lines for each rank, the most of every second, and one for the limit."""
+    most = lambda points, at: sorted({int(point[0]): point[at] for point in sorted(points, key=lambda point: point[at])}.items())
+    private = {rank: most(points, 2) for rank, points in series.items()}
+    series = {rank: most(points, 1) for rank, points in series.items()}
     width, height, left, bottom = 860, 320, 60, 40
     seconds = max(second for points in series.values() for second, _ in points) or 1
     top = max([limit] + [size for points in series.values() for _, size in points]) * 1.1
@@ -70,7 +73,8 @@ def plot(path, series, limit, title):
     for number, (rank, points) in enumerate(sorted(series.items())):
         colour = ("#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")[number % 4]
         lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(f"{x(s):.1f},{y(b):.1f}" for s, b in points)}"/>')
-        lines.append(f'<text x="{width - 90}" y="{44 + 16 * number}" fill="{colour}">rank {number}</text>')
+        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="3 3" points="{" ".join(f"{x(s):.1f},{y(b):.1f}" for s, b in private[rank])}"/>')
+        lines.append(f'<text x="{width - 190}" y="{44 + 16 * number}" fill="{colour}">rank {number} (dashed: private)</text>')
     path.write_text("\n".join(lines) + "\n</svg>\n", encoding="utf-8")
 
 
@@ -85,8 +89,8 @@ def ask(program, film, ranks, more):
             for pid in children_running(program):
                 memory = memory_of(pid)
                 if memory:
-                    series.setdefault(pid, []).append((time.monotonic() - began, memory[0]))
-                    files = max(files, memory[1])
+                    series.setdefault(pid, []).append((time.monotonic() - began, memory[0], memory[1]))
+                    files = max(files, memory[2])
             time.sleep(0.2)
         log.seek(0)
         text = log.read()
@@ -97,7 +101,7 @@ def ask(program, film, ranks, more):
     number = lambda name: int(ready.split(name + "=")[1].split()[0].strip(",}"))
     pages = -(-(answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]) // 256)  # those that were touched
     pages = -(-pages // max(1, ranks))  # a rank's part of them when they are spread; else the rest below is shown too large
-    peaks = {pid: max(size for _, size in points) for pid, points in series.items()}
+    peaks = {pid: max(size for _, size, _ in points) for pid, points in series.items()}
     return {"answer": answer, "peak": max(peaks.values()), "files": files, "weights": number("weights_bytes"), "kv": number("kv_bytes") // number("kv_pages") * pages,
             "seconds": time.monotonic() - began, "series": series}
 
@@ -124,11 +128,11 @@ def main():
                 result = ask(arguments.program, film, arguments.ranks, more)
                 rest = result["peak"] - result["weights"] - result["kv"]
                 media = result["answer"]["media"][0]
-                half = max(points[-1][0] for points in result["series"].values()) / 2
-                first, second = (max([size for points in result["series"].values() for at, size in points if (at < half) == early] or [0]) for early in (True, False))
+                quarter = max(points[-1][0] for points in result["series"].values()) / 4
+                private = [max([size for points in result["series"].values() for at, _, size in points if int(at // quarter) == number] or [0]) >> 20 for number in range(4)]
                 print(f"{minutes} minutes, {media['frames_used']} frames, {result['answer']['usage']['prompt_tokens']} prompt tokens: peak {result['peak'] >> 20} MB of one rank = "
-                      f"weights {result['weights'] >> 20} + KV {result['kv'] >> 20} + {rest >> 20} MB (allowed {LIMIT >> 20}); first half {first >> 20}, "
-                      f"second half {second >> 20} MB; film decoded in {result['answer']['film_decode_s']:.1f} s, waited for {result['answer']['film_wait_s']:.1f} s; mapped files {result['files'] >> 20} MB; {result['seconds']:.1f} s", flush=True)
+                      f"weights {result['weights'] >> 20} + KV {result['kv'] >> 20} + {rest >> 20} MB (allowed {LIMIT >> 20}); private memory by quarters of the time "
+                      f"{', '.join(map(str, private))} MB; film decoded in {result['answer']['film_decode_s']:.1f} s, waited for {result['answer']['film_wait_s']:.1f} s; mapped files {result['files'] >> 20} MB; {result['seconds']:.1f} s", flush=True)
                 failed = failed or rest > LIMIT
                 if arguments.plot:
                     plot(arguments.plot, result["series"], LIMIT + result["weights"] + result["kv"],
