@@ -1,5 +1,5 @@
 // The one catalogue of metric names. Who knows a value is given a reference to it; labels are small closed sets (axes,
-// ranks, members), never anything that comes with a request.
+// ranks, members, stages), never anything that comes with a request.
 #pragma once
 
 #include <array>

@@ -98,7 +98,7 @@ TEST(Catalogue, NamesFollowTheConventions) {
     EXPECT_EQ(info->kind == MetricKind::kHistogram, info->name.ends_with("_seconds")) << info->name;
     EXPECT_TRUE(info->help.ends_with(".")) << info->name;
     EXPECT_TRUE(info->label.empty() || info->label == "axis" || info->label == "rank" || info->label == "member" ||
-                info->label == "outcome")
+                info->label == "stage" || info->label == "outcome")
         << info->name;
   }
   std::ranges::sort(names);
