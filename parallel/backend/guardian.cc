@@ -291,6 +291,12 @@ Guardian::Guardian(int rank, const GuardianTimes& times) : state_(std::make_uniq
   const ProcessId self = own_process();
   const ProcessId launcher = launcher_of_this_process();
   own_launcher = launcher.pid;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    struct sigaction action {};
+    action.sa_sigaction = on_termination;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(signal, &action, nullptr);
+  }
   state_->process = ::pipe2(ends, O_CLOEXEC) == 0 ? ::fork() : -1;
   if (state_->process == 0) {
     own_page = nullptr;
@@ -306,12 +312,6 @@ Guardian::Guardian(int rank, const GuardianTimes& times) : state_(std::make_uniq
   }
   ::close(ends[0]);
   state_->alive = ends[1];
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
-    struct sigaction action {};
-    action.sa_sigaction = on_termination;
-    action.sa_flags = SA_SIGINFO;
-    ::sigaction(signal, &action, nullptr);
-  }
 }
 
 Guardian::~Guardian() {

@@ -162,20 +162,21 @@ def samples():
 
 def processes_of(folder):
     """Processes of the program that answer a batch in `folder`: (ranks by their number, guardians)."""
-    ranks, guardians = {}, []
+    ranks, guardians, parents = {}, [], {}
     listing = subprocess.run(["pgrep", "-f", f"{PROGRAM} batch --input {folder}/"], capture_output=True, text=True).stdout.split()
-    for pid in listing:
+    for pid in map(int, listing):
         try:
-            if os.readlink(f"/proc/{pid}/exe") != str(PROGRAM.resolve()):
-                continue  # the launcher, whose words hold the same
-            environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            rank = next(int(word.split(b"=")[1]) for word in environment if word.startswith(b"OMPI_COMM_WORLD_RANK="))
-            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "zoetrope-guard":
-                guardians.append(int(pid))
-            else:
-                ranks[rank] = int(pid)
+            if os.readlink(f"/proc/{pid}/exe") == str(PROGRAM.resolve()):  # else the launcher, whose words hold the same
+                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                rank = next(int(word.split(b"=")[1]) for word in environment if word.startswith(b"OMPI_COMM_WORLD_RANK="))
+                parents[pid] = rank, int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), pathlib.Path(f"/proc/{pid}/comm").read_text()
         except (OSError, StopIteration):
             pass  # it has ended meanwhile, or has not quite begun
+    for pid, (rank, parent, name) in parents.items():
+        if parent in parents or name.strip() == "zoetrope-guard":
+            guardians.append(pid)
+        else:
+            ranks[rank] = pid
     return ranks, guardians
 
 
@@ -198,13 +199,14 @@ def phase_of(pid, names):
 
 def stopped(pid):
     """True when the process stands still for the signal; False when it is not there any more."""
-    os.kill(pid, signal.SIGSTOP)
-    while True:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state == "T":
-            return True
-        if state in "ZX":
-            return False
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        while True:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state in "TZX":
+                return state == "T"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 class Batch:
@@ -313,7 +315,7 @@ def killed_in_phases():
             named = re.match(rf"zoetrope: rank {rank} on host {re.escape(socket.gethostname())}: found it killed (?:by signal 9|or crashed) in phase '{phase}'"
                              r"(, layer \d+)?, (step \d+|before the first step), expected ", told)
             early = phase in ("start of MPI", "load")
-            expect(named and early == (named[2] == "before the first step"), f"{phase}: {told}")
+            expect(named and (phase == "idle" or early == (named[2] == "before the first step")), f"{phase}: {told}")
             batch.expect_nothing_left()
             print(f"{took:.1f} s after rank {rank} was killed: {told[:120]}", flush=True)
 
