@@ -71,6 +71,33 @@ TEST(Resize, AllInstructionSetsGiveTheSameBits) {
   }
 }
 
+// Weights that two bytes do not hold: such an axis goes another way, to the same bits.
+TEST(Resize, WeightsThatAreTooLargeForBytes) {
+  int found = 0;
+  for (int in = 33; in < 2000 && found < 3; ++in) {
+    const ResizeAxis axis(in, 64);
+    if (!axis.fours.empty()) {
+      continue;
+    }
+    ++found;
+    EXPECT_GT(std::ranges::max(axis.weight), 127 * 256 + 127);
+    Picture picture = Picture::blank(9, in);
+    std::mt19937 random(static_cast<unsigned>(in));
+    for (auto& v : picture.rgb) {
+      v = static_cast<std::uint8_t>(random());
+    }
+    Picture out = Picture::blank(9, 64);
+    Resizer(9, in, 9, 64).apply(picture.rgb.data(), in * 3, out.rgb);
+    std::vector<std::uint8_t> plain(64 * 3), line(static_cast<std::size_t>(in) * 3 + kRowSlackBytes);
+    for (std::size_t y = 0; y < 9; ++y) {
+      std::copy_n(picture.rgb.begin() + static_cast<std::ptrdiff_t>(y) * in * 3, in * 3, line.begin());
+      detail::resize_row_plain(axis, line.data(), plain.data());
+      EXPECT_TRUE(std::equal(plain.begin(), plain.end(), out.rgb.begin() + static_cast<std::ptrdiff_t>(y * 64 * 3))) << in << " row " << y;
+    }
+  }
+  EXPECT_GT(found, 0);
+}
+
 // The weights of the reference document's appendix A.
 TEST(Resize, KnownWeights) {
   const ResizeAxis up(4, 8);
