@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "monitoring/check.h"
@@ -146,10 +147,13 @@ class Watch {
     if (page_.leave.load() != 0) {
       return;  // it was told to go, and cannot
     }
-    if (page_.started.load() != 0 && files_.empty()) {
-      files_ = segment_files(process_.pid);
+    const bool launcher_gone = launcher_is_gone();
+    if (files_.empty() || page_.started.load() == 0 || launcher_gone) {
+      if (auto files = segment_files(process_.pid); !files.empty()) {
+        files_ = std::move(files);
+      }
     }
-    if (launcher_is_gone()) {
+    if (launcher_gone) {
       say_launcher_is_gone();
       end_rank(kExitCode);
       return;

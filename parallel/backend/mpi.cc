@@ -450,6 +450,8 @@ MpiJob::MpiJob() : state_(std::make_unique<State>()) {
   check(!job_exists.exchange(true), "a process has one MPI job");
   if (launched()) {
     state_->guardian = std::make_unique<Guardian>(launched_rank());  // forks: before MPI
+    // The socket to a rank that has died must not kill this one too: Open MPI sees the error and ends the rank.
+    ::signal(SIGPIPE, SIG_IGN);
   }
   initialise_mpi();
   ::prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 us would make short naps long
