@@ -43,6 +43,7 @@ struct Running {
   std::deque<std::size_t> stretch_ends;  // of the stretches that were named in a plan and are not encoded
   std::vector<std::int32_t> unit_ranks;  // of all units that were named
   std::size_t ready_units = 0;           // units before it are decoded
+  std::uint64_t named_in = 0;            // the step in which a stretch of it was named last
   bool cancelled = false;
   bool failed = false;                            // what it computed may be wrong: nobody else uses it
   std::size_t sampled = 0;                        // rows of the outstanding plan whose next token is drawn

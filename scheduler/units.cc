@@ -91,27 +91,62 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
   }
 }
 
-// Who decodes and encodes, and what is decoded while this step and those after it compute: a stretch of each sequence in their
-// order, then another, no more than two together, so that decoders that are done with one go on with the next. A sequence that
-// waits for its prefix decodes nothing.
+// Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each sequence that
+// has none, those first that were named least recently, so that no film waits for the end of another; then more of each in
+// their order, so that decoders that are done with one go on with the next. No more than two stretches together, unless
+// nothing at all can be computed until one more is there. A sequence that waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {
     unit.rank = find(unit.id)->unit_ranks[static_cast<std::size_t>(unit.unit)];
   }
+  if (!limits.look_ahead) {
+    return;
+  }
   std::vector<EncodeUnit> named;
-  do {
-    named.clear();
-    for (Running& r : running) {
-      if (!limits.look_ahead || !r.started || r.announced() == r.request.units.size()) {
-        continue;
-      }
-      if (ahead_tokens > 0 && ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r)) > 2 * stretch_tokens()) {
-        break;
-      }
-      announce(r, named);
+  const auto name = [&](Running& r) {
+    r.named_in = plan.step;
+    announce(r, named);
+  };
+  const auto goes_on = [](const Running& r) { return r.started && r.announced() < r.request.units.size(); };
+  const auto fits = [&](const Running& r) {
+    return ahead_tokens == 0 || ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r)) <= 2 * stretch_tokens();
+  };
+  std::vector<Running*> without;
+  for (Running& r : running) {
+    if (goes_on(r) && r.stretch_ends.empty()) {
+      without.push_back(&r);
+    }
+  }
+  std::ranges::stable_sort(without, {}, &Running::named_in);
+  const auto denied = std::ranges::find_if(without, [&](Running* r) {
+    if (!fits(*r)) {
+      return true;
+    }
+    name(*r);
+    return false;
+  });
+  if (denied != without.end()) {
+    // Those who have frames may wait for pages of those who have none.
+    const bool all_there =
+        std::ranges::all_of(running, [](const Running& r) { return r.ready_units >= r.announced(); });
+    if (plan.chunks.empty() && named.empty() && all_there) {
+      name(**denied);
     }
     deal(named, plan);
+    return;
+  }
+  do {
+    deal(std::exchange(named, {}), plan);
+    for (Running& r : running) {
+      if (!goes_on(r)) {
+        continue;
+      }
+      if (!fits(r)) {
+        break;
+      }
+      name(r);
+    }
   } while (!named.empty());
 }
 

@@ -25,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Arithmetic goes first: decoding takes the cores that it leaves, and all of them once it waits for frames. A thread may make
+// Arithmetic goes first: decoding takes the cores that it leaves, and its full share once hurry() says so. A thread may make
 // itself nicer but not take that back, so a decoder is driven by one of two threads.
 constexpr int kNice = 10;
 // What a decoder holds, in frames of its film: references, pictures waiting for their turn, the one being converted.

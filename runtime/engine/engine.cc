@@ -73,8 +73,8 @@ void log_traffic(const Ranks& ranks) {
   }
 }
 
-std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value) {
-  return std::ranges::min(all_gather_value(world, value, "agreeing on KV pages"));
+std::int32_t smallest_over_ranks(Communicator& world, std::int32_t value, std::string_view what) {
+  return std::ranges::min(all_gather_value(world, value, what));
 }
 
 }  // namespace
@@ -147,6 +147,10 @@ struct Engine::State {
 
 // Ranks that would not give the same bits must not start together.
 void Engine::State::agree() {
+  if (settings.body.empty()) {  // hosts differ, and the fastest body of each is measured: all take the oldest of them
+    const auto oldest = smallest_over_ranks(*ranks.world, static_cast<std::int32_t>(best_body()), "agreeing on kernels");
+    compute.body = &body(static_cast<BodyKind>(oldest));
+  }
   const std::string identity = fmt::format("{} {} {}", checkpoint.digest(), compute.body->name,
                                            settings.precision == Precision::kBf16 ? "bf16" : "fp32");
   if (!all_equal(*ranks.world, std::as_bytes(std::span(identity)), "comparing checkpoints and kernels")) {
@@ -172,7 +176,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = context_of(config, settings);
   const std::int32_t pages =
-      smallest_over_ranks(*ranks.world, kv_pages(config, ranks.layout, settings, share_of(ranks)));
+      smallest_over_ranks(*ranks.world, kv_pages(config, ranks.layout, settings, share_of(ranks)), "agreeing on KV pages");
   check_context_fits(config, ranks.layout, settings, pages);
   writer.tokenizer = &tokenizer;
   writer.chat_template = &chat_template;

@@ -71,7 +71,10 @@ void FilmRounds::grow(RequestId id, const Span& span, std::int64_t computed) {
   if (!span.contains(own)) {
     return;
   }
-  const std::int64_t columns = model_.feature_columns();
+  const std::int64_t columns = columns_for(ranks_.place.rank).count();
+  if (columns == 0) {
+    return;  // layers of this stage add no features
+  }
   std::map<std::int32_t, std::vector<float>> features;
   std::vector<SendPart> sends;
   std::vector<ReceivePart> receives;

@@ -1,5 +1,5 @@
 // What an engine refuses before it reads a weight: arithmetic on the configuration, the layout, the settings and the
-// memory of the host. Pure, and the same on every rank.
+// memory of the host. Pure; what depends on a host's memory may differ from rank to rank.
 #pragma once
 
 #include <cstdint>

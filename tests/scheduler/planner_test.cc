@@ -309,6 +309,48 @@ TEST(Planner, AFilmWhoseFramesAreNotThereHoldsUpNobody) {
   EXPECT_EQ(planner.invariants_broken(), "");
 }
 
+// Two long films and, behind them, three single pictures: every one goes on while the others do, whatever came first.
+TEST(Planner, NoFilmWaitsForTheEndOfAnother) {
+  SchedulerLimits bounds = limits(100, 64);
+  bounds.stretch_tokens = 50;
+  Planner planner({}, bounds);
+  std::map<std::uint64_t, std::vector<std::uint64_t>> encoded;  // by sequence: the steps in which units of it were encoded
+  std::uint64_t last_step = 0;
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    planner.submit(request(id, 10 + 40 * 10 + 5, 4, units_of(40, 10)));
+  }
+  for (int step = 0; step < 200 && !planner.idle(); ++step) {
+    if (step == 4) {
+      for (std::uint64_t id = 3; id <= 5; ++id) {
+        planner.submit(request(id, 10 + 10 + 5, 4, units_of(1, 10)));
+      }
+    }
+    const StepPlan plan = planner.plan();
+    for (const EncodeUnit& unit : plan.encode) {
+      auto& steps = encoded[static_cast<std::uint64_t>(unit.id)];
+      if (steps.empty() || steps.back() != plan.step) {
+        steps.push_back(plan.step);
+      }
+      last_step = plan.step;
+    }
+    planner.commit(draws(plan));
+  }
+  EXPECT_TRUE(planner.idle());
+  ASSERT_EQ(encoded.size(), 5U);
+  for (std::uint64_t id = 3; id <= 5; ++id) {
+    ASSERT_EQ(encoded[id].size(), 1U) << id;
+    EXPECT_LE(encoded[id].front(), 4U + 8U) << id;
+  }
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    ASSERT_GE(encoded[id].size(), 4U) << id;
+    for (std::size_t i = 1; i < encoded[id].size(); ++i) {
+      EXPECT_LE(encoded[id][i] - encoded[id][i - 1], 6U) << "film " << id << " stood still before its part " << i;
+    }
+  }
+  EXPECT_GE(encoded[2].back() + 6U, last_step);
+  EXPECT_GE(encoded[1].back() + 6U, last_step) << "the first film did not take all";
+}
+
 TEST(Planner, CancelledWhileWaitingAndWhileRunning) {
   Planner planner({}, limits());
   planner.submit(request(1, 100, 10));
