@@ -13,10 +13,13 @@ struct CodePlace {
   int line;
   const char* function;
   static constexpr CodePlace caller(const char* file = __builtin_FILE(), int line = __builtin_LINE(),
-                                const char* function = __builtin_FUNCTION()) {
+                                    const char* function = __builtin_FUNCTION()) {
     return {file, line, function};
   }
 };
+
+// Called between the line that a broken invariant prints and the abort, for whoever would tell of that crash once more.
+void set_check_failed_hook(void (*hook)() noexcept);
 
 [[noreturn]] void check_failed(std::string_view what, std::string_view values, const CodePlace& where);
 

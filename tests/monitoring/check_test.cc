@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
 namespace zoetrope {
 namespace {
 
@@ -13,6 +15,13 @@ TEST(Check, PassesWhatHolds) {
 TEST(CheckDeathTest, AbortsWithValuesFileAndLine) {
   EXPECT_DEATH(check(false, "sky is green"), "broken invariant: sky is green \\(.*check_test\\.cc:[0-9]+ in ");
   EXPECT_DEATH(check_eq(3, 4, "heads"), "broken invariant: heads: 3 against 4 \\(.*check_test\\.cc:[0-9]+");
+}
+
+TEST(CheckDeathTest, CallsTheHookAfterItsLine) {
+  const auto hook = []() noexcept { std::fputs("the hook\n", stderr); };
+  set_check_failed_hook(hook);
+  EXPECT_DEATH(check(false, "sky is green"), "sky is green [^\n]*\nthe hook\n");
+  set_check_failed_hook(nullptr);
 }
 
 TEST(DivExact, DividesWithoutRest) {
