@@ -1,5 +1,6 @@
 #include "parallel/backend/process_state.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -7,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
+#include <cerrno>
+#include <csignal>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -16,7 +19,8 @@ namespace zoetrope {
 namespace {
 
 struct Stat {
-  char state = 0;  // 0: no such process
+  char state = 0;     // 0: not read
+  bool none = false;  // there is no such process; otherwise its state could not be read
   std::int32_t parent = 0;
   std::uint32_t started = 0;
   int wait_status = 0;  // of a process that is ending or has ended
@@ -36,12 +40,30 @@ struct DescribedProcess {
 static_assert(sizeof(DescribedProcess) == 64);
 constexpr std::uint64_t kMaskEnd = 8;  // PIDFD_INFO_EXIT
 
+// Negative: minus the error.
+ssize_t read_some(int file, std::span<char> into) {
+  ssize_t count = -1;
+  do {
+    count = ::read(file, into.data(), into.size());
+  } while (count < 0 && errno == EINTR);
+  return count < 0 ? -errno : count;
+}
+
 // /proc/PID/stat: "pid (name) state ...", the start time is field 22, the last one how it ended. The name may hold
 // anything, ')' too.
 Stat stat_of(std::int32_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(file, text, '\0');
+  const int file = ::open(fmt::format("/proc/{}/stat", pid).c_str(), O_RDONLY | O_CLOEXEC);
+  std::array<char, 2048> buffer{};  // a line is a few hundred bytes
+  const ssize_t count = file < 0 ? -errno : read_some(file, buffer);
+  if (file >= 0) {
+    ::close(file);
+  }
+  if (count <= 0) {
+    Stat stat;
+    stat.none = count == -ENOENT || count == -ESRCH;
+    return stat;
+  }
+  const std::string text(buffer.data(), static_cast<std::size_t>(count));
   const std::size_t name = text.find('('), name_end = text.rfind(')');
   if (name_end == std::string::npos) {
     return {};
@@ -64,9 +86,14 @@ Stat stat_of(std::int32_t pid) {
   return fields ? stat : Stat{};
 }
 
+bool ended(const Stat& stat) { return stat.none || stat.state == 'Z' || stat.state == 'X'; }
+
 }  // namespace
 
-ProcessId process_of(std::int32_t pid) { return {pid, stat_of(pid).started}; }
+ProcessId process_of(std::int32_t pid) {
+  const Stat stat = stat_of(pid);
+  return stat.state == 0 ? ProcessId{} : ProcessId{pid, stat.started};
+}
 
 ProcessId own_process() { return process_of(static_cast<std::int32_t>(::getpid())); }
 
@@ -83,19 +110,39 @@ bool is_gone(const ProcessId& process) {
     return false;
   }
   const Stat stat = stat_of(process.pid);
-  return stat.state == 0 || stat.state == 'Z' || stat.state == 'X' || stat.started != process.started;
+  return ended(stat) || (stat.state != 0 && stat.started != process.started);
+}
+
+bool is_free(std::int32_t pid) { return ended(stat_of(pid)); }
+
+std::string name_of(const ProcessId& process) {
+  const Stat stat = process.pid <= 0 ? Stat{} : stat_of(process.pid);
+  return stat.started == process.started ? stat.name : "";
 }
 
 int descriptor_of(const ProcessId& process) {
-  return process.pid <= 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
+  const int descriptor = process.pid <= 0 ? -1 : static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
+  if (descriptor >= 0 && process_of(process.pid).started != process.started) {  // somebody else's by then
+    ::close(descriptor);
+    return -1;
+  }
+  return descriptor;
+}
+
+void send_signal(const ProcessId& process, int descriptor, int signal) {
+  if (descriptor >= 0 && ::syscall(SYS_pidfd_send_signal, descriptor, signal, nullptr, 0) == 0) {
+    return;
+  }
+  if (process.pid > 0 && !is_gone(process)) {
+    ::kill(process.pid, signal);
+  }
 }
 
 std::optional<int> wait_status_of(const ProcessId& process, int descriptor) {
   const Stat stat = process.pid <= 0 ? Stat{} : stat_of(process.pid);
   if (stat.state != 0 && stat.started == process.started) {
     // While it is ending the number is there already; 0, an end without a failure, is sure only afterwards.
-    const bool ended = stat.state == 'Z' || stat.state == 'X';
-    return ended || stat.wait_status != 0 ? std::optional(stat.wait_status) : std::nullopt;
+    return ended(stat) || stat.wait_status != 0 ? std::optional(stat.wait_status) : std::nullopt;
   }
   DescribedProcess told{.mask = kMaskEnd};
   if (descriptor < 0 || ::ioctl(descriptor, _IOWR(0xff, 11, DescribedProcess), &told) != 0 ||

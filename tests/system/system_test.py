@@ -187,7 +187,7 @@ def phase_names():
 
 
 def phase_of(pid, names):
-    """What a rank says that it does, read from the page that it shares with its guardian."""
+    """What a rank says that it does, read from the note that it shares with its guardian."""
     for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
         try:
             if os.readlink(descriptor).startswith("/memfd:zoetrope-phase"):

@@ -3,12 +3,20 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +24,8 @@
 #include <string>
 #include <thread>
 
+#include "monitoring/check.h"
+#include "monitoring/error.h"
 #include "monitoring/trace.h"
 #include "parallel/backend/host_name.h"
 
@@ -101,6 +111,28 @@ int busy_rank(int rank, const GuardianTimes& times = kQuick) {
   }
 }
 
+// From now on the system call fails in this process and its children, with EPERM. False when that cannot be had.
+bool forbid(unsigned call) {
+  std::array<sock_filter, 4> program{
+      {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+  const sock_fprog filter{.len = program.size(), .filter = program.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+// The guardian of a process; 0 while there is none.
+pid_t guardian_of(pid_t rank) {
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    std::string pid, name, state;
+    pid_t parent = 0;
+    if (file >> pid >> name >> state >> parent && name == "(zoetrope-guard)" && parent == rank) {
+      return std::stoi(pid);
+    }
+  }
+  return 0;
+}
+
 std::string line(const std::string& text) { return "ready\nzoetrope: " + text + "\n"; }
 
 TEST(Guardian, NamesRankHostPhaseAndStepOfAKilledRank) {
@@ -129,6 +161,117 @@ TEST(Guardian, TellsOfACrash) {
             std::string::npos)
       << said;
   EXPECT_EQ(rank.code(), -SIGABRT);
+}
+
+// A broken invariant has told of itself: one line.
+TEST(Guardian, AddsNothingToABrokenInvariant) {
+  Child rank([] {
+    Guardian guardian(2, kQuick);
+    say_ready();
+    check(false, "sky is green");
+    return 0;
+  });
+  const std::string said = rank.said();
+  EXPECT_TRUE(said.starts_with("ready\nzoetrope: broken invariant: sky is green (")) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 2) << said;
+  EXPECT_EQ(rank.code(), -SIGABRT);
+}
+
+// What the rank had open is not open in its guardian, or those at the other end would wait for both; nor is the rank's
+// own end of the pipe that tells of its end. Also where close_range() is forbidden, as in some containers.
+TEST(Guardian, KeepsNothingOpenOfItsRank) {
+  for (const bool forbidden : {false, true}) {
+    Child rank([forbidden] {
+      if (forbidden && !forbid(SYS_close_range)) {
+        ::_exit(97);
+      }
+      int ends[2] = {};
+      if (::pipe2(ends, O_CLOEXEC) != 0) {
+        ::_exit(98);
+      }
+      Guardian guardian(5, kQuick);
+      guardian.started();
+      ::close(ends[1]);
+      pollfd waiting{.fd = ends[0], .events = POLLIN, .revents = 0};
+      if (::poll(&waiting, 1, 10'000) != 1 || (waiting.revents & POLLHUP) == 0) {
+        ::_exit(99);
+      }
+      say_ready();
+      for (;;) {
+        ::pause();
+      }
+      return 0;
+    });
+    rank.said("ready");
+    ::kill(rank.process(), SIGKILL);
+    EXPECT_NE(rank.said().find("rank 5 on host " + host_name() + ": found it killed by signal 9"), std::string::npos);
+    EXPECT_EQ(rank.code(), -SIGKILL);
+  }
+}
+
+// A child of the rank holds its end of the pipe open.
+TEST(Guardian, NoticesTheEndOfARankWhoseChildLives) {
+  Child rank([] {
+    Guardian guardian(5, kQuick);
+    guardian.started();
+    if (::fork() == 0) {
+      ::close(2);
+      ::prctl(PR_SET_PDEATHSIG, 0);
+      std::this_thread::sleep_for(20s);
+      ::_exit(0);
+    }
+    say_ready();
+    for (;;) {
+      ::pause();
+    }
+    return 0;
+  });
+  rank.said("ready");
+  const auto began = std::chrono::steady_clock::now();
+  ::kill(rank.process(), SIGKILL);
+  EXPECT_NE(rank.said().find("found it killed by signal 9"), std::string::npos);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+}
+
+TEST(Guardian, NeedsNoStandardInputAndOutput) {
+  Child rank([] {
+    ::close(0);
+    ::close(1);
+    return busy_rank(5);
+  });
+  rank.said("ready");
+  std::this_thread::sleep_for(100ms);
+  int status = 0;
+  EXPECT_EQ(::waitpid(rank.process(), &status, WNOHANG), 0);
+  ::kill(rank.process(), SIGKILL);
+  EXPECT_NE(rank.said().find("found it killed by signal 9 in phase 'ring'"), std::string::npos);
+  EXPECT_EQ(rank.code(), -SIGKILL);
+}
+
+// nohup ignores SIGHUP; a program may have a handler of its own.
+TEST(Guardian, LeavesIgnoredSignalsAloneAndPutsHandlersBack) {
+  Child rank([] {
+    const auto handler_of = [](int signal) {
+      struct sigaction action {};
+      ::sigaction(signal, nullptr, &action);
+      return action.sa_handler;
+    };
+    const sighandler_t own = [](int) {};
+    ::signal(SIGHUP, SIG_IGN);
+    ::signal(SIGINT, own);
+    int wrong = 0;
+    {
+      const Guardian guardian(5, kQuick);
+      wrong |= handler_of(SIGHUP) != SIG_IGN ? 1 : 0;
+      wrong |= handler_of(SIGINT) == own || handler_of(SIGTERM) == SIG_DFL ? 2 : 0;
+    }
+    wrong |= handler_of(SIGHUP) != SIG_IGN ? 4 : 0;
+    wrong |= handler_of(SIGINT) != own ? 8 : 0;
+    wrong |= handler_of(SIGTERM) != SIG_DFL ? 16 : 0;
+    return wrong;
+  });
+  EXPECT_EQ(rank.said(), "");
+  EXPECT_EQ(rank.code(), 0);
 }
 
 TEST(Guardian, EndsAStoppedRankAndNamesIt) {
@@ -219,16 +362,70 @@ TEST(Guardian, EndsARankWhoseJobDoesNotStart) {
   EXPECT_EQ(rank.code(), 1);
 }
 
-// A launcher that is killed cannot take away its folder and the memory that its ranks talk through.
-TEST(Guardian, SweepsWhatAKilledLauncherLeaves) {
+// The time in which a job starts is that in which its guardian sees it start.
+TEST(Guardian, DoesNotCountTheTimeInWhichItWasSuspended) {
+  Child rank([] {
+    const Guardian guardian(0, {.look = 20ms, .stopped_max = 60s, .start_max = 2s});
+    say_ready();
+    for (;;) {
+      ::pause();
+    }
+    return 0;
+  });
+  rank.said("ready");
+  pid_t guardian = 0;
+  while ((guardian = guardian_of(rank.process())) == 0) {
+    std::this_thread::sleep_for(1ms);
+  }
+  ::kill(guardian, SIGSTOP);
+  std::this_thread::sleep_for(2500ms);
+  ::kill(guardian, SIGCONT);
+  std::this_thread::sleep_for(300ms);
+  int status = 0;
+  EXPECT_EQ(::waitpid(rank.process(), &status, WNOHANG), 0);
+  EXPECT_NE(rank.said().find("found it in phase 'start of MPI', before the first step for 2 s"), std::string::npos);
+  EXPECT_EQ(rank.code(), 1);
+}
+
+TEST(Guardian, ReadsTheTimeOfTheStartFromTheEnvironment) {
+  ::unsetenv("ZOETROPE_START_SECONDS");
+  EXPECT_EQ(GuardianTimes::of_environment().start_max, 2min);
+  for (const auto& [text, time] : {std::pair("", 120'000ms), std::pair("300", 300'000ms), std::pair("0.5", 500ms),
+                                   std::pair("1e-9", 1ms), std::pair("1000000", 1'000'000'000ms)}) {
+    ::setenv("ZOETROPE_START_SECONDS", text, 1);
+    EXPECT_EQ(GuardianTimes::of_environment().start_max, time) << text;
+  }
+  for (const std::string text : {"0", "-3", "nan", "inf", "1000001", "10 s", "two", " 5", "1e999"}) {
+    ::setenv("ZOETROPE_START_SECONDS", text.c_str(), 1);
+    try {
+      GuardianTimes::of_environment();
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.what(), "the environment variable ZOETROPE_START_SECONDS: found '" + text +
+                                  "', expected a positive number of seconds, at most 1000000; set it to the time in "
+                                  "which all ranks of the job have started, or leave it out for 120 s");
+    }
+  }
+  ::unsetenv("ZOETROPE_START_SECONDS");
+}
+
+// A launcher that is killed cannot take away its folder and the memory that its ranks talk through. The folder is its
+// own by its name alone: the variable may come from the launcher of another job, in which this one was started.
+void sweep_after(const std::string& name_of_launcher, const std::string& folder, bool own) {
+  SCOPED_TRACE(name_of_launcher + " with " + folder);
   const fs::path base = fs::path(testing::TempDir()) / ("zoetrope_guardian." + std::to_string(::getpid()));
-  const fs::path session = base / "ompi.host.0" / "pid.17", segment = base / "vader_segment.host.0.abc.0",
-                 other = base / "vader_segment.of.another.job";
-  fs::create_directories(session / "0");
-  std::ofstream(session / "0" / "contact.txt") << "x";
+  const fs::path segment = base / "vader_segment.host.0.abc.0", other = base / "vader_segment.of.another.job";
+  const auto session_of = [&](pid_t launcher) {
+    return base / "ompi.host.0" / (folder == "pid." ? folder + std::to_string(launcher) : folder);
+  };
+  fs::create_directories(base);
   std::ofstream(segment) << std::string(4096, 'x');
   std::ofstream(other) << "x";
   Child launcher([&] {
+    const fs::path session = session_of(::getpid());
+    fs::create_directories(session / "0");
+    std::ofstream(session / "0" / "contact.txt") << "x";
+    ::prctl(PR_SET_NAME, name_of_launcher.c_str());
     ::setenv("PMIX_SERVER_TMPDIR", session.c_str(), 1);
     for (const int rank : {0, 1}) {
       if (::fork() == 0) {
@@ -244,9 +441,7 @@ TEST(Guardian, SweepsWhatAKilledLauncherLeaves) {
     }
     return 0;
   });
-  while (launcher.said("ready").find("ready\nready\n") == std::string::npos) {
-    launcher.said("ready\nready\n");
-  }
+  launcher.said("ready\nready\n");
   std::this_thread::sleep_for(200ms);  // a look or two
   EXPECT_TRUE(fs::exists(segment));
   ::kill(launcher.process(), SIGKILL);
@@ -256,9 +451,45 @@ TEST(Guardian, SweepsWhatAKilledLauncherLeaves) {
       << said;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 3) << said;  // two that are ready, one message
   EXPECT_FALSE(fs::exists(segment));
-  EXPECT_FALSE(fs::exists(session.parent_path()));
+  EXPECT_EQ(fs::exists(session_of(launcher.process()) / "0" / "contact.txt"), !own);
+  EXPECT_EQ(fs::exists(base / "ompi.host.0"), !own);
   EXPECT_TRUE(fs::exists(other));
   fs::remove_all(base);
+}
+
+TEST(Guardian, SweepsWhatAKilledLauncherLeaves) {
+  sweep_after("mpirun", "pid.", true);  // and its number
+  sweep_after("orted", "jf.17", true);
+}
+
+TEST(Guardian, SweepsNoFolderOfAnotherLauncher) {
+  sweep_after("mpirun", "pid.17", false);
+  sweep_after("mpirun", "jf.17", false);
+  sweep_after("orted", "pid.17", false);
+}
+
+// A launcher that is gone after it has ended its ranks was ended as it should.
+TEST(Guardian, SaysNothingOfALauncherThatIsGoneAfterTheEndOfItsRanks) {
+  Child launcher([] {
+    const pid_t rank = ::fork();
+    if (rank == 0) {
+      Guardian guardian(0, {.look = 60s});  // it looks when the rank has ended only
+      guardian.excuse();
+      say_ready();
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) {
+        ::pause();
+      }
+    }
+    for (;;) {
+      ::pause();
+    }
+    return 0;
+  });
+  launcher.said("ready");
+  std::this_thread::sleep_for(100ms);
+  ::kill(launcher.process(), SIGKILL);
+  EXPECT_EQ(launcher.said(), "ready\n");
 }
 
 // What a rank does can be read by whoever may see its process.
@@ -269,9 +500,9 @@ TEST(Guardian, ShowsThePhaseUnderProc) {
   for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(rank.process()) + "/fd")) {
     std::error_code ec;
     if (fs::read_symlink(entry.path(), ec).string().starts_with("/memfd:zoetrope-phase")) {
-      std::ifstream page(entry.path(), std::ios::binary);
+      std::ifstream shared(entry.path(), std::ios::binary);
       PhaseNote note;
-      found = static_cast<bool>(page.read(reinterpret_cast<char*>(&note), sizeof(note)));
+      found = static_cast<bool>(shared.read(reinterpret_cast<char*>(&note), sizeof(note)));
       EXPECT_EQ(described(note), "'ring', layer 3, step 12");
     }
   }

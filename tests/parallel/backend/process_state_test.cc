@@ -1,9 +1,11 @@
 #include "parallel/backend/process_state.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <iostream>
 #include <optional>
@@ -78,6 +80,51 @@ TEST(ProcessState, KnowsWhoLaunchedThisProcess) {
   const ProcessId launcher = launcher_of_this_process();  // mpirun when this test is run under it, else the parent
   EXPECT_GT(launcher.pid, 0);
   EXPECT_FALSE(is_gone(launcher));
+  EXPECT_FALSE(is_free(launcher.pid));
+  EXPECT_NE(name_of(launcher), "");
+  EXPECT_EQ(name_of({launcher.pid, launcher.started + 1}), "");
+}
+
+// A process that may not read the states of others, or cannot for a moment, takes nobody for dead.
+TEST(ProcessState, TakesOneThatItCannotReadForUnknown) {
+  const ProcessId other = own_process();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit none{.rlim_cur = 0, .rlim_max = 0};
+    if (::setrlimit(RLIMIT_NOFILE, &none) != 0 || ::dup(0) != -1 || errno != EMFILE) {
+      ::_exit(100);
+    }
+    ::_exit((is_gone(other) ? 1 : 0) | (is_free(other.pid) ? 2 : 0) | (process_of(other.pid).pid != 0 ? 4 : 0) |
+            (launcher_of_this_process().pid != 0 ? 8 : 0) | (is_stopped(other) ? 16 : 0));
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(ProcessState, SignalsAProcessAndNoneThatHasItsNumberLater) {
+  for (const bool described : {true, false}) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (;;) {
+        ::pause();
+      }
+    }
+    const ProcessId process = process_of(child), earlier{process.pid, process.started + 1};
+    EXPECT_EQ(descriptor_of(earlier), -1);
+    send_signal(earlier, -1, SIGKILL);
+    send_signal({}, -1, SIGKILL);
+    EXPECT_FALSE(is_gone(process));
+    EXPECT_FALSE(is_free(child));
+    const int descriptor = described ? descriptor_of(process) : -1;
+    send_signal(process, descriptor, SIGTERM);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+    EXPECT_TRUE(is_free(child));
+    ::close(descriptor);
+  }
 }
 
 }  // namespace
