@@ -393,6 +393,8 @@ struct Guardian::State {
 };
 
 Guardian::Guardian(int rank, const GuardianTimes& times) : state_(std::make_unique<State>()) {
+  const ProcessId self = own_process();
+  const ProcessId launcher = launcher_of_this_process();
   state_->file = beyond_standard(::memfd_create(kNoteName, MFD_CLOEXEC));
   void* memory = MAP_FAILED;
   if (state_->file >= 0 && ::ftruncate(state_->file, sizeof(SharedNote)) == 0) {
@@ -406,11 +408,9 @@ Guardian::Guardian(int rank, const GuardianTimes& times) : state_(std::make_uniq
   state_->shared = ::new (memory) SharedNote();
   check(own_note.exchange(state_->shared) == nullptr, "a process has one guardian");
   set_check_failed_hook(excuse_own_rank);
-  std::array<int, 2> ends{-1, -1};
-  const ProcessId self = own_process();
-  const ProcessId launcher = launcher_of_this_process();
   own_launcher = launcher.pid > 0 ? launcher.pid : static_cast<std::int32_t>(::getppid());
   install_termination_handler();
+  std::array<int, 2> ends{-1, -1};
   state_->process = make_pipe(ends) ? ::fork() : -1;
   if (state_->process == 0) {
     ::close(ends[1]);  // before all else: the pipe tells of the rank's end when nobody else has this end

@@ -209,6 +209,11 @@ def stopped(pid):
         return False
 
 
+def guarded(pid):
+    """True when the rank's guardian is there: one that is killed before, in its first milliseconds, has nobody to tell."""
+    return subprocess.run(["pgrep", "-x", "-P", str(pid), "zoetrope-guard"], stdout=subprocess.DEVNULL).returncode == 0
+
+
 class Batch:
     """The sample questions as a batch over 2 ranks, started in `folder`."""
 
@@ -219,6 +224,9 @@ class Batch:
         self.words = ["batch", "--input", folder / "in.jsonl", "--output", self.out, "--sequences", "2", *more]
         self.folder = folder
         self.segments = set()
+        self.start()
+
+    def start(self):
         command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, self.words)]
         self.job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -242,12 +250,19 @@ class Batch:
         return self.end()
 
     def hit_in(self, rank, phase, sent):
-        """Kills a rank in a phase, or leaves it stopped there: it is stopped again and again until it stands in it. Returns as hit() does."""
+        """Kills a rank in a phase, or leaves it stopped there: it is stopped again and again until it stands in it. A batch that is
+        answered before is begun anew: some phases are short and rare. Returns as hit() does."""
         names = phase_names()
         pid, deadline = self.wait_for_ranks()[rank], time.monotonic() + 60
         while time.monotonic() < deadline:
-            expect(stopped(pid), f"rank {rank} ended before phase '{phase}'")
-            if phase_of(pid, names) == phase:
+            if not stopped(pid):
+                said, _ = self.end()
+                expect(self.job.returncode == 0, f"rank {rank} ended before phase '{phase}': {said}")
+                self.out.unlink()
+                self.start()
+                pid = self.wait_for_ranks()[rank]
+                continue
+            if phase_of(pid, names) == phase and guarded(pid):
                 self.look_at_segments()
                 os.kill(pid, sent)
                 return self.end()
