@@ -338,7 +338,7 @@ def killed_in_phases():
 def killed_launcher():
     """When the launcher itself is killed, its ranks end and take away what it would have: processes, shared memory, its folder."""
     with tempfile.TemporaryDirectory() as folder:
-        batch = Batch(pathlib.Path(folder))
+        batch = Batch(pathlib.Path(folder), "--no-prefix-cache")  # so that it lasts longer than the look below
         while batch.answers() < 2:
             time.sleep(0.05)
         time.sleep(1)  # a look of the guardians
