@@ -11,7 +11,6 @@
 #include <array>
 #include <bit>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -22,6 +21,7 @@
 #include "parallel/collectives.h"
 #include "parallel/control_channel.h"
 #include "parallel/ranks.h"
+#include "tests/mpi_tests.h"
 #include "tests/parallel/collectives_suite.h"
 #include "tests/parallel/expert_exchange_suite.h"
 #include "tests/parallel/hand_over_suite.h"
@@ -263,16 +263,6 @@ TEST_F(Mpi, WaitingRanksSleep) {
 // Last (tests run in order of writing): it looks back.
 TEST_F(Mpi, NoCallWaitedInsideMpi) { EXPECT_EQ(blocking_calls, 0U); }
 
-// Prints what fails, with the rank, and nothing else.
-class Quiet : public testing::EmptyTestEventListener {
-  void OnTestPartResult(const testing::TestPartResult& result) override {
-    if (result.failed()) {
-      std::fprintf(stderr, "rank %d: %s:%d: %s\n", job->rank(), result.file_name() == nullptr ? "" : result.file_name(),
-                   result.line_number(), result.message());
-    }
-  }
-};
-
 }  // namespace
 }  // namespace zoetrope
 
@@ -282,14 +272,5 @@ int main(int argc, char** argv) {
   zoetrope::MpiJob job;
   zoetrope::job = &job;
   sent_to.assign(static_cast<std::size_t>(job.size()), 0);
-  if (job.rank() != 0) {
-    auto& listeners = testing::UnitTest::GetInstance()->listeners();
-    delete listeners.Release(listeners.default_result_printer());
-    listeners.Append(new zoetrope::Quiet);
-  }
-  const int result = RUN_ALL_TESTS();
-  if (result != 0) {
-    job.fail("a rank failed its tests", result);
-  }
-  return 0;
+  return zoetrope::test::run_tests(job);
 }

@@ -2,10 +2,10 @@
 // others only what fails.
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <vector>
 
 #include "monitoring/error.h"
+#include "tests/mpi_tests.h"
 #include "tests/runtime/engine/sequences_suite.h"
 
 namespace zoetrope::test {
@@ -57,16 +57,6 @@ TEST(StepRunnerMpi, OneAnswerInSpansThatGrow) {
   }
 }
 
-// Prints what fails, with the rank, and nothing else.
-class Quiet : public testing::EmptyTestEventListener {
-  void OnTestPartResult(const testing::TestPartResult& result) override {
-    if (result.failed()) {
-      std::fprintf(stderr, "rank %d: %s:%d: %s\n", job->rank(), result.file_name() == nullptr ? "" : result.file_name(),
-                   result.line_number(), result.message());
-    }
-  }
-};
-
 }  // namespace
 }  // namespace zoetrope::test
 
@@ -74,14 +64,5 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   zoetrope::MpiJob job;
   zoetrope::test::job = &job;
-  if (job.rank() != 0) {
-    auto& listeners = testing::UnitTest::GetInstance()->listeners();
-    delete listeners.Release(listeners.default_result_printer());
-    listeners.Append(new zoetrope::test::Quiet);
-  }
-  const int result = RUN_ALL_TESTS();
-  if (result != 0) {
-    job.fail("a rank failed its tests", result);
-  }
-  return 0;
+  return zoetrope::test::run_tests(job);
 }
