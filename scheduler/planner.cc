@@ -1,6 +1,7 @@
 #include "scheduler/planner.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -10,6 +11,29 @@
 #include "scheduler/planner_state.h"
 
 namespace zoetrope {
+namespace {
+
+constexpr std::int64_t kPartBehind = 4;  // of a step's room, one part is for prefills behind the first
+
+StepRoom without_part_behind(StepRoom room) {
+  std::ranges::for_each(room.rows, [](std::int64_t& rows) { rows -= rows / kPartBehind; });
+  std::ranges::for_each(room.work, [](std::int64_t& work) { work -= work / kPartBehind; });
+  return room;
+}
+
+}  // namespace
+
+StepRoom& StepRoom::operator+=(const StepRoom& other) {
+  std::ranges::transform(rows, other.rows, rows.begin(), std::plus<>());
+  std::ranges::transform(work, other.work, work.begin(), std::plus<>());
+  return *this;
+}
+
+StepRoom& StepRoom::operator-=(const StepRoom& other) {
+  std::ranges::transform(rows, other.rows, rows.begin(), std::minus<>());
+  std::ranges::transform(work, other.work, work.begin(), std::minus<>());
+  return *this;
+}
 
 Running* Planner::State::find(RequestId id) {
   const auto at = std::find_if(running.begin(), running.end(), [&](const Running& r) { return r.request.id == id; });
@@ -99,6 +123,62 @@ void Planner::State::plan_chunk(Running& r, std::int64_t rows, StepPlan& plan) {
   r.planned = rows;
   r.sampled = chunk.sampled.size();
   plan.chunks.push_back(std::move(chunk));
+}
+
+// As many rows of a prefill as `room` has, its span grown where that pays or where pages ask for it.
+void Planner::State::plan_prefill(Running& r, StepRoom& room, StepPlan& plan) {
+  if (growth_pays(r)) {
+    grow_for_work(r, plan);
+  }
+  std::int64_t rows = 0;
+  for (int members = 0; members != r.span.members;) {  // again where the span had to grow for the rows
+    members = r.span.members;
+    rows = rows_with_room(r.span, r.computed, rows_with_frames(r, rows_wanted(r)), room);
+    rows = rows_with_pages(r, rows, plan);
+  }
+  if (rows > 0) {
+    spend(r.span, r.computed, rows, room);
+    plan_chunk(r, rows, plan);
+  }
+}
+
+// Prefills go in arrival order, but for one thing: those that are the first on one of their members leave a part of the room to
+// those behind them, who take it with the fewest rows left first. So a short question does not wait for the end of a film of a
+// million tokens, and the film gives up no more than that part; as the first always go on, everyone becomes one of them.
+void Planner::State::plan_prefills(const StepRoom& room, StepPlan& plan) {
+  std::vector<Running*> first, behind;
+  std::vector<char> has_first(pools.size(), 0);
+  for (Running& r : running) {
+    if (!r.started || r.decoding()) {
+      continue;
+    }
+    if (rows_with_frames(r, rows_wanted(r)) == 0) {
+      plan.frames = FramesWanted::kSoon;
+      continue;
+    }
+    bool is_first = false;
+    for (int slot = 0; slot < r.span.members; ++slot) {
+      is_first = std::exchange(has_first[static_cast<std::size_t>(r.span.member_at(slot))], 1) == 0 || is_first;
+    }
+    (is_first ? first : behind).push_back(&r);
+  }
+  StepRoom left = room;
+  for (const Running* r : first) {
+    const std::int64_t rows = rows_with_room(r->span, r->computed, rows_with_frames(*r, rows_wanted(*r)), without_part_behind(left));
+    if (rows > 0) {
+      spend(r->span, r->computed, rows, left);
+    }
+  }
+  StepRoom held = room;  // by the first
+  held -= left;
+  std::ranges::stable_sort(behind, {}, [](const Running* r) { return r->request.prompt_tokens - r->computed; });
+  for (Running* r : behind) {
+    plan_prefill(*r, left, plan);
+  }
+  left += held;
+  for (Running* r : first) {
+    plan_prefill(*r, left, plan);
+  }
 }
 
 void Planner::State::remove(Running& r, FinishReason reason) {
@@ -207,29 +287,7 @@ StepPlan Planner::plan() {
       s.plan_chunk(r, rows, plan);
     }
   }
-  for (Running& r : s.running) {
-    if (!r.started || r.decoding() || r.planned > 0) {
-      continue;
-    }
-    const std::int64_t wanted = s.rows_with_frames(r, s.rows_wanted(r));
-    if (wanted == 0) {
-      plan.frames = FramesWanted::kSoon;
-      continue;
-    }
-    if (s.growth_pays(r)) {
-      s.grow_for_work(r, plan);
-    }
-    std::int64_t rows = 0;
-    for (int members = 0; members != r.span.members;) {  // again where the span had to grow for the rows
-      members = r.span.members;
-      rows = s.rows_with_room(r.span, r.computed, s.rows_with_frames(r, s.rows_wanted(r)), room);
-      rows = s.rows_with_pages(r, rows, plan);
-    }
-    if (rows > 0) {
-      s.spend(r.span, r.computed, rows, room);
-      s.plan_chunk(r, rows, plan);
-    }
-  }
+  s.plan_prefills(room, plan);
   if (plan.frames == FramesWanted::kSoon && plan.chunks.empty()) {
     plan.frames = FramesWanted::kNow;
   }

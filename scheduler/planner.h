@@ -74,7 +74,8 @@ class Planner {
   std::vector<std::int32_t> pages_kept() const;    // by the prefix cache alone
   std::vector<std::int32_t> pages_in_use() const;  // handed out or promised, of each ring member; without those only kept
 
-  // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, new sequences to the
+  // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, a part of the step for
+  // those behind the first with the fewest rows left first, new sequences to the
   // span with the most free pages (lowest first member on a tie). Films go by stretches (stretches.h); at most two that are not
   // encoded yet are decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A
   // picture or frame pair is never encoded twice.

@@ -62,6 +62,9 @@ struct Running {
 struct StepRoom {
   std::vector<std::int64_t> rows;  // by member
   std::vector<std::int64_t> work;  // by member, in units of work.h; not bounded where nobody decodes
+
+  StepRoom& operator+=(const StepRoom& other);
+  StepRoom& operator-=(const StepRoom& other);
 };
 
 struct Planner::State {
@@ -139,6 +142,7 @@ struct Planner::State {
 
   // units.cc: films, by stretches.
   static std::int64_t tokens_of_units(const Running& r, std::size_t first, std::size_t end);
+  std::int64_t held_tokens() const;
   std::int64_t stretch_tokens() const;
   std::size_t next_stretch_end(const Running& r) const;
   void announce(Running& r, std::vector<EncodeUnit>& named);
@@ -155,6 +159,8 @@ struct Planner::State {
   std::int64_t rows_wanted(const Running& r) const;
   void cut_chunks(StepPlan& plan) const;
   void plan_chunk(Running& r, std::int64_t rows, StepPlan& plan);
+  void plan_prefill(Running& r, StepRoom& room, StepPlan& plan);
+  void plan_prefills(const StepRoom& room, StepPlan& plan);
   void remove(Running& r, FinishReason reason);
 };
 

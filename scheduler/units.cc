@@ -22,6 +22,21 @@ std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first
   return tokens;
 }
 
+// Tokens of units that are encoded, the plan in the making included, and not computed with it: their features stay in memory.
+std::int64_t Planner::State::held_tokens() const {
+  std::int64_t tokens = 0;
+  for (const Running& r : running) {
+    for (std::size_t unit = r.next_unit; unit-- > 0;) {
+      const UnitSpan& span = r.request.units[unit];
+      if (span.first_token + span.tokens <= r.computed + r.planned) {
+        break;
+      }
+      tokens += span.tokens;
+    }
+  }
+  return tokens;
+}
+
 std::int64_t Planner::State::stretch_tokens() const { return limits.stretch_tokens * layout.ranks(); }
 
 std::size_t Planner::State::next_stretch_end(const Running& r) const {
@@ -56,7 +71,7 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
 }
 
 // Of `wanted` rows of a prefill, those before the first stretch whose frames are not there. A few rows of text read all weights
-// for little: they wait for the frames behind them.
+// for little: they wait for the frames behind them. Those whose features are there do not: others wait for that memory.
 std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wanted) const {
   if (!limits.look_ahead) {
     return wanted;  // stretches are decoded in the step that encodes them
@@ -72,7 +87,8 @@ std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wan
     return wanted;
   }
   const std::int64_t rows = std::max<std::int64_t>(0, r.request.units[first].first_token - r.computed);
-  return rows >= wanted ? wanted : first == r.next_unit && rows < kTextRowsMin ? 0 : rows;
+  const bool holds = r.next_unit > 0 && r.computed < r.request.units[r.next_unit - 1].first_token + r.request.units[r.next_unit - 1].tokens;
+  return rows >= wanted ? wanted : first == r.next_unit && rows < kTextRowsMin && !holds ? 0 : rows;
 }
 
 // Whole stretches are encoded, beginning with the one whose first token the chunk holds.
@@ -93,8 +109,9 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
 
 // Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each sequence that
 // has none, those first that were named least recently, so that no film waits for the end of another; then more of each in
-// their order, so that decoders that are done with one go on with the next. No more than two stretches together, unless
-// nothing at all can be computed until one more is there. A sequence that waits for its prefix decodes nothing.
+// their order, so that decoders that are done with one go on with the next. No more than two stretches together, and three with
+// what is encoded and not computed yet, unless nothing at all can be computed until one more is there. A sequence that waits for
+// its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {
@@ -109,8 +126,10 @@ void Planner::State::plan_ranks(StepPlan& plan) {
     announce(r, named);
   };
   const auto goes_on = [](const Running& r) { return r.started && r.announced() < r.request.units.size(); };
+  const std::int64_t held = held_tokens();
   const auto fits = [&](const Running& r) {
-    return ahead_tokens == 0 || ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r)) <= 2 * stretch_tokens();
+    const std::int64_t then = ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r));
+    return ahead_tokens + held == 0 || (then <= 2 * stretch_tokens() && then + held <= 3 * stretch_tokens());
   };
   std::vector<Running*> without;
   for (Running& r : running) {

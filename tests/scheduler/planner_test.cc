@@ -97,7 +97,7 @@ TEST(Planner, RefusesWhatCanNeverRunWithTheNumbers) {
   EXPECT_FALSE(planner.refusal(request(1, 1000, 24)).has_value());
   const auto pages = planner.refusal(request(1, 1000, 25));
   ASSERT_TRUE(pages.has_value());
-  EXPECT_NE(pages->find("1025 tokens = 5 pages"), std::string::npos) << *pages;
+  EXPECT_NE(pages->find("1000 prompt tokens + 25 new tokens = 5 pages"), std::string::npos) << *pages;
   const auto far = planner.refusal(request(1, 10, std::numeric_limits<std::int64_t>::max()));
   ASSERT_TRUE(far.has_value());
   EXPECT_NE(far->find("10 prompt tokens + 9223372036854775807 new tokens = 9223372036854775817"), std::string::npos)
@@ -307,6 +307,110 @@ TEST(Planner, AFilmWhoseFramesAreNotThereHoldsUpNobody) {
   EXPECT_EQ(rows(plan), (Rows{{1, 200}})) << "both stretches that were named";
   EXPECT_EQ(plan.encode.size(), 20U);
   EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+// Rows of each sequence in a step.
+std::map<std::uint64_t, std::int64_t> rows_in(const StepPlan& plan) {
+  std::map<std::uint64_t, std::int64_t> rows;
+  for (const Chunk& chunk : plan.chunks) {
+    rows[static_cast<std::uint64_t>(chunk.id)] += chunk.tokens;
+  }
+  return rows;
+}
+
+using RowsIn = std::map<std::uint64_t, std::int64_t>;
+
+// A prompt of many steps leaves a quarter of each to those behind it, the shortest first; alone it takes whole steps.
+TEST(Planner, ShortPromptsDoNotWaitForTheEndOfALongOne) {
+  Planner planner({}, limits(300, 64));
+  planner.submit(request(1, 20000, 4));
+  StepPlan plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}}));
+  planner.commit(draws(plan));
+  planner.submit(request(2, 10000, 4));
+  planner.submit(request(3, 40, 1));
+  planner.submit(request(4, 6, 1));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {4, 6}, {3, 10}})) << "the fewest rows first";
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 16}}));
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 14}, {2, 2}})) << "what they leave is for the next";
+  EXPECT_EQ(planner.commit(draws(plan)).size(), 1U);
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {2, 16}}));
+  planner.cancel(RequestId{2});
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}})) << "nobody is behind it";
+  EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+// Short prompts that never end to come take no more than their part from the first, and the second becomes the first.
+TEST(Planner, ShortPromptsHoldUpALongOneByTheirPartAlone) {
+  Planner planner({.ring = 2, .tp = 1}, limits(300, 64));
+  planner.submit(request(1, 64 * 30, 1));
+  planner.submit(request(2, 64 * 30, 1));
+  planner.submit(request(3, 64 * 30, 1));
+  planner.submit(request(4, 64 * 30, 1));
+  std::map<std::uint64_t, int> ended;  // by sequence: the step
+  for (int step = 0; step < 200 && ended.size() < 4; ++step) {
+    for (std::uint64_t i = 0; i < 2; ++i) {
+      planner.submit(request(100 + 2 * static_cast<std::uint64_t>(step) + i, 40, 1));
+    }
+    const StepPlan plan = planner.plan();
+    for (const Finished& done : planner.commit(draws(plan))) {
+      if (static_cast<std::uint64_t>(done.id) <= 4) {
+        ended[static_cast<std::uint64_t>(done.id)] = step;
+      }
+    }
+    ASSERT_EQ(planner.invariants_broken(), "");
+  }
+  ASSERT_EQ(ended.size(), 4U);
+  for (const std::uint64_t id : {1, 2}) {  // the first on each member
+    EXPECT_LE(ended[id], 40) << "30 steps alone, 3/4 of each";
+  }
+  for (const std::uint64_t id : {3, 4}) {
+    EXPECT_LE(ended[id], 81);
+  }
+}
+
+// Several films that are computed together keep no more features in memory than three stretches with what is decoded.
+TEST(Planner, FilmsThatShareStepsHoldNoMoreThanThreeStretches) {
+  SchedulerLimits bounds = limits(400, 64);
+  bounds.stretch_tokens = 100;
+  Planner planner({}, bounds);
+  std::map<std::uint64_t, std::int64_t> named, encoded, computed;  // tokens of each film
+  std::uint64_t next = 1;
+  for (int step = 0; step < 300; ++step) {
+    if (step % 3 == 0 && next <= 8) {  // each shorter than those before it
+      planner.submit(request(next, 10 + (40 - 4 * static_cast<std::int64_t>(next)) * 20, 1, units_of(40 - 4 * next, 20)));
+      ++next;
+    }
+    const StepPlan plan = planner.plan();
+    for (const EncodeUnit& unit : plan.ahead) {
+      named[static_cast<std::uint64_t>(unit.id)] += 20;
+    }
+    for (const EncodeUnit& unit : plan.encode) {
+      encoded[static_cast<std::uint64_t>(unit.id)] += 20;
+    }
+    for (const Chunk& chunk : plan.chunks) {
+      computed[static_cast<std::uint64_t>(chunk.id)] = chunk.first_token + chunk.tokens;
+    }
+    std::int64_t tokens = 0;  // named and not computed, in whole units
+    for (const auto& [id, of] : named) {
+      tokens += of - std::max<std::int64_t>(0, computed[id] - 10) / 20 * 20;
+    }
+    EXPECT_LE(tokens, 300) << "step " << step;
+    planner.commit(draws(plan));
+    ASSERT_EQ(planner.invariants_broken(), "");
+  }
+  EXPECT_TRUE(planner.idle() || planner.plan().chunks.empty());
+  for (std::uint64_t id = 1; id < next; ++id) {
+    EXPECT_EQ(encoded[id], (40 - 4 * static_cast<std::int64_t>(id)) * 20) << id;
+  }
 }
 
 // Two long films and, behind them, three single pictures: every one goes on while the others do, whatever came first.
