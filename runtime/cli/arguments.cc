@@ -3,10 +3,15 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <bit>
+#include <cctype>
 #include <charconv>
+#include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "monitoring/error.h"
 #include "runtime/prompt/nearest_name.h"
@@ -37,47 +42,94 @@ CLI::Validator one_of(const std::map<std::string, T>& values) {
       names);
 }
 
+// The whole number that `word` is from its first to its last character; nothing else is one.
+std::optional<std::int64_t> whole_number(std::string_view word) {
+  if (word.starts_with('+')) {
+    word.remove_prefix(1);
+  }
+  std::int64_t number = 0;
+  const auto read = std::from_chars(word.data(), word.data() + word.size(), number);
+  return read.ec == std::errc() && read.ptr == word.data() + word.size() ? std::optional(number) : std::nullopt;
+}
+
+CLI::Validator whole(std::int64_t least, std::int64_t most) {
+  const bool bounded = most < std::numeric_limits<std::int64_t>::max();
+  const std::string range = bounded ? fmt::format("from {} to {}", least, most) : fmt::format("from {} on", least);
+  return CLI::Validator(
+      [least, most, range](std::string& word) {
+        const std::optional<std::int64_t> number = whole_number(word);
+        return number && *number >= least && *number <= most
+                   ? std::string()
+                   : fmt::format("found {}, expected a whole number {}", zoetrope::quoted(word), range);
+      },
+      range);
+}
+
+// Bytes as people write them; units are powers of 1024 with or without the i. Handed on as a whole number.
+CLI::Validator bytes() {
+  return CLI::Validator(
+      [](std::string& word) {
+        double number = 0;
+        const char* end = word.data() + word.size();
+        const auto read = std::from_chars(word.data(), end, number);
+        std::string unit;
+        std::transform(read.ptr, end, std::back_inserter(unit), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        static const std::map<std::string, int> powers{{"", 0}, {"b", 0}, {"k", 10}, {"kb", 10}, {"kib", 10}, {"m", 20}, {"mb", 20}, {"mib", 20},
+                                                       {"g", 30}, {"gb", 30}, {"gib", 30}, {"t", 40}, {"tb", 40}, {"tib", 40},
+                                                       {"p", 50}, {"pb", 50}, {"pib", 50}};
+        const auto power = powers.find(unit.substr(std::min(unit.size(), unit.find_first_not_of(' '))));
+        if (read.ec == std::errc() && power != powers.end()) {
+          number = std::ldexp(number, power->second);
+          if (number >= 1 && number < 0x1p63) {
+            word = std::to_string(static_cast<std::int64_t>(number));
+            return std::string();
+          }
+        }
+        return fmt::format("found {}, expected bytes from 1 on, e.g. 512MiB or 1.5GiB (units: B, KiB, MiB, GiB, TiB, PiB)", zoetrope::quoted(word));
+      },
+      "");
+}
+
 void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--model", run.model, "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
   static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
   app->add_option("--precision", run.precision, "bf16 (products of bf16 numbers, sums in fp32) or fp32; default bf16")
       ->transform(one_of(precisions));
   app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
-  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(CLI::Range(1, 1024));
+  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(whole(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
-      ->check(CLI::Range(1, 1024));
+      ->check(whole(1, 1024));
   app->add_option(
          "--ring", run.ring,
          "ring members among which sequences are dealt, a power of two (left out: ranks / pp / tp, any number)")
-      ->check(CLI::Range(1, 65536));
-  app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(CLI::Range(1, 1024));
-  app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(CLI::Range(1, 1024));
+      ->check(whole(1, 65536));
+  app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(whole(1, 1024));
+  app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(whole(1, 1024));
   app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()).description(""));
-  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(CLI::PositiveNumber);
-  app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(CLI::Range(2, 1 << 20));
+      ->transform(bytes());
+  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(whole(1, std::numeric_limits<std::int64_t>::max()));
+  app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(whole(2, 1 << 20));
   app->add_option("--span", run.span, "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
-      ->check(CLI::Range(1, 64));
+      ->check(whole(1, 64));
   static const std::map<std::string, RingTransport> transports{
       {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
   app->add_option("--ring-transport", run.ring_transport,
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
       ->transform(one_of(transports));
-  app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(CLI::Range(1, 4096));
+  app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(whole(1, 4096));
   app->add_option("--full-chunk-context", run.full_chunk_context,
                   "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the same time; default 32768")
-      ->check(CLI::Range(0, 1 << 24));
+      ->check(whole(0, 1 << 24));
   app->add_flag("--no-prefix-cache", run.no_prefix_cache, "compute every prompt from its first token, also where another one began with the same film");
   app->add_option("--ep", run.ep, "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks (left out: as many as ranks)")
-      ->check(CLI::Range(1, 65536));
+      ->check(whole(1, 65536));
   app->add_option("--expert-placement", run.expert_placement,
                   "which ranks of a stage hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], ...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
                   "(from --expert-load); left out: dealt in order. The answers are the same");
   app->add_option("--expert-load", run.expert_load, "for --expert-placement auto: the counts that a former run wrote");
   app->add_option("--expert-load-out", run.expert_load_out, "write how many tokens chose each expert, at the end");
   app->add_option("--expert-extra", run.expert_extra, "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
-      ->check(CLI::Range(0, 65536));
+      ->check(whole(0, 65536));
   app->add_option("--metrics-file", run.metrics_file, "write counters in Prometheus' text format every 10 seconds and at the end");
   app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
@@ -157,22 +209,41 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
   }
 }
 
-// The parser takes a whole number beyond 64 bits for the largest one there is; it is refused as it was written.
-void refuse_numbers_beyond_64_bits(CLI::App& app) {
+// What is asked of every flag: a number that is one from its first to its last character and within 64 bits (the parser
+// would take a larger one for the largest there is), and nothing behind a flag that has no value.
+void check_values(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    for (CLI::Option* option :
-         command->get_options([](const CLI::Option* any) { return any->get_type_name().starts_with("INT"); })) {
-      option->transform(CLI::Validator(
-          [](std::string& word) {
-            std::int64_t number = 0;
-            const bool beyond =
-                std::from_chars(word.data(), word.data() + word.size(), number).ec == std::errc::result_out_of_range;
-            return beyond ? fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word))
-                          : std::string();
-          },
-          ""));
+    for (CLI::Option* option : command->get_options()) {
+      if (option->get_expected_max() == 0 && option != command->get_help_ptr()) {
+        option->disable_flag_override();
+      } else if (option->get_type_name().starts_with("INT")) {
+        option->check(CLI::Validator(
+            [](std::string& word) {
+              return whole_number(word) ? std::string() : fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
+            },
+            ""));
+      } else if (option->get_type_name().starts_with("FLOAT")) {
+        option->check(CLI::Validator(
+            [](std::string& word) {
+              double number = 0;
+              const auto read = std::from_chars(word.data(), word.data() + word.size(), number);
+              return read.ec == std::errc() && read.ptr == word.data() + word.size() ? std::string()
+                                                                                     : fmt::format("found {}, expected a number", zoetrope::quoted(word));
+            },
+            ""));
+      }
     }
   }
+}
+
+// The parser says "--video: 1 required TEXT missing" and "json was given a disallowed flag override".
+std::string mismatch_of(const CLI::ArgumentMismatch& error) {
+  const std::string_view said = error.what();
+  const std::string name(said.substr(0, said.find_first_of(": ")));
+  if (said.find("missing") != std::string_view::npos) {
+    return fmt::format("{}: found nothing behind it, expected a value", name);
+  }
+  return said.find("override") != std::string_view::npos ? fmt::format("--{}: found a value, expected the flag alone", name) : std::string(said);
 }
 
 // What is spread over members or cut over ranks is halved again and again.
@@ -238,10 +309,10 @@ Arguments parse_arguments(int argc, char** argv) {
       ->check(CLI::IsMember({"kernels", "ring", "fabric", "exchange", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
-  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(CLI::Range(1, 1 << 24));
-  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(CLI::Range(0, 1 << 24));
-  bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(CLI::Range(1, 4096));
-  bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(CLI::Range(1, 1000));
+  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(whole(1, 1 << 24));
+  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(whole(0, 1 << 24));
+  bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(whole(1, 4096));
+  bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(whole(1, 1000));
   bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
   add_run_options(bench, arguments.run);
@@ -249,7 +320,7 @@ Arguments parse_arguments(int argc, char** argv) {
   CLI::App* version = app.add_subcommand("version", "version, kernels of this CPU, libraries");
   app.set_version_flag("--version", ZOETROPE_VERSION);
 
-  refuse_numbers_beyond_64_bits(app);
+  check_values(app);
   refuse_unknown_flags(app, argc, argv);
   try {
     app.parse(argc, argv);
@@ -260,6 +331,8 @@ Arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::CallForVersion&) {
     arguments.help = std::string("zoetrope ") + ZOETROPE_VERSION + "\n";
     return arguments;
+  } catch (const CLI::ArgumentMismatch& error) {
+    throw UsageError(fmt::format("{}; see zoetrope --help", mismatch_of(error)));
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
   }

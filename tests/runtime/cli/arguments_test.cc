@@ -97,16 +97,51 @@ TEST(Arguments, RingSpanAndTpArePowersOfTwo) {
 }
 
 TEST(Arguments, NumbersBeyond64BitsAreShownAsWritten) {
-  for (const std::string flag : {"--max-tokens", "--seed", "--context", "--kv-memory", "--ring", "--num-frames"}) {
+  for (const std::string flag : {"--max-tokens", "--seed", "--num-frames"}) {
     for (const std::string number : {"9223372036854775808", "99999999999999999999", "-99999999999999999999"}) {
       const std::string message = complaint({"ask", "?", flag, number});
       EXPECT_NE(message.find("'" + number + "'"), std::string::npos) << flag << ": " << message;
       EXPECT_NE(message.find("64 bits"), std::string::npos) << flag << ": " << message;
     }
   }
+  for (const std::string flag : {"--context", "--kv-memory", "--ring"}) {
+    for (const std::string number : {"99999999999999999999", "-99999999999999999999"}) {
+      EXPECT_NE(complaint({"ask", "?", flag, number}).find("found '" + number + "', expected"), std::string::npos) << flag;
+    }
+  }
   EXPECT_EQ(parse({"ask", "?", "--seed", "9223372036854775807"}).ask.seed, std::numeric_limits<std::int64_t>::max());
   EXPECT_EQ(parse({"ask", "?", "--kv-memory", "3GiB"}).run.kv_bytes, std::int64_t{3} << 30);
   EXPECT_NE(complaint({"ask", "?", "--kv-memory", "99999999999GiB"}), "");
+}
+
+TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> lines = {
+      {{"--context", "0"}, "--context: found '0', expected a whole number from 1 on"},
+      {{"--context", "abc"}, "--context: found 'abc', expected a whole number from 1 on"},
+      {{"--context", "1e3"}, "--context: found '1e3', expected a whole number from 1 on"},
+      {{"--sequences", "5000"}, "--sequences: found '5000', expected a whole number from 1 to 4096"},
+      {{"--max-tokens", "ten"}, "--max-tokens: found 'ten', expected a whole number"},
+      {{"--temperature", "hot"}, "--temperature: found 'hot', expected a number"},
+      {{"--kv-memory", "4XB"}, "--kv-memory: found '4XB', expected bytes"},
+      {{"--kv-memory", "0"}, "--kv-memory: found '0', expected bytes"},
+      {{"--kv-memory", "-1GiB"}, "--kv-memory: found '-1GiB', expected bytes"},
+      {{"--kv-memory", "GiB"}, "--kv-memory: found 'GiB', expected bytes"},
+      {{"--json=3"}, "--json: found a value, expected the flag alone"},
+      {{"--video"}, "--video: found nothing behind it, expected a value"},
+      {{"--model"}, "--model: found nothing behind it, expected a value"}};
+  for (const auto& [words, expected] : lines) {
+    std::vector<std::string> all{"ask", "?"};
+    all.insert(all.end(), words.begin(), words.end());
+    EXPECT_EQ(complaint(all).substr(0, expected.size()), expected) << complaint(all);
+  }
+}
+
+TEST(Arguments, BytesHaveUnitsAndFractions) {
+  const std::vector<std::pair<std::string, std::int64_t>> values = {
+      {"1", 1}, {"512", 512}, {"100B", 100}, {"2k", 2048}, {"1.5GiB", std::int64_t{3} << 29}, {"3 MB", 3 << 20}, {"1tib", std::int64_t{1} << 40}};
+  for (const auto& [word, bytes] : values) {
+    EXPECT_EQ(parse({"ask", "?", "--kv-memory", word}).run.kv_bytes, bytes) << word;
+  }
 }
 
 TEST(Arguments, HelpIsForPeople) {
