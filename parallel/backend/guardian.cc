@@ -245,7 +245,23 @@ class Watch {
     }
     const std::string how = status ? fmt::format("killed by signal {}", WTERMSIG(*status)) : "killed or crashed";
     say(fmt::format("{} in phase {}", how, described(shared_.note)), "a process that runs to the end of the job",
-        "signal 9 is often the kernel, out of memory: see its log and the launcher's words, then start the job again");
+        fmt::format("{}, then start the job again", what_to_see(status && WIFSIGNALED(*status) ? WTERMSIG(*status) : SIGKILL)));
+  }
+
+  static const char* what_to_see(int signal) {
+    switch (signal) {
+      case SIGKILL:
+        return "signal 9 is often the kernel, out of memory: see its log and the launcher's words";
+      case SIGBUS:
+        return "signal 7 is often a file that shrank or a disk that failed while it was mapped: check the checkpoint and /dev/shm";
+      case SIGSEGV:
+      case SIGILL:
+      case SIGFPE:
+      case SIGABRT:
+        return "this is a fault of the program or of its memory: report it with what stands above";
+      default:
+        return "see who sent it that signal, a time limit or an operator";
+    }
   }
 
   // Its pipe is closed a moment before the rank has ended, and its launcher waits for it a moment later.

@@ -56,6 +56,16 @@ BatchJob::BatchJob(BatchSettings settings, CompletionContext context,
 
 namespace {
 
+std::ifstream input_of(const BatchSettings& settings) {
+  std::error_code ec;
+  std::ifstream input(settings.input, std::ios::binary);
+  if (!input || std::filesystem::is_directory(settings.input, ec)) {
+    refuse(Radius::kStartup, {settings.input.string(), std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
+                              "a file of batch lines", "check --input"});
+  }
+  return input;
+}
+
 // The output, unless it is the input: lines would count as answers, and a last line without an end as a torn one to cut away.
 const std::filesystem::path& output_of(const BatchSettings& settings) {
   std::error_code ec;
@@ -71,12 +81,7 @@ class Feeder {
   Feeder(const BatchSettings& settings, const CompletionContext& context, Engine& engine,
          const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered)
       : settings_(settings), context_(context), engine_(engine), answered_(answered),
-        input_(settings.input, std::ios::binary), journal_(output_of(settings), settings.retry_errors) {
-    std::error_code ec;
-    if (!input_ || std::filesystem::is_directory(settings.input, ec)) {
-      refuse(Radius::kStartup, {settings.input.string(), std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
-                                "a file of batch lines", "check --input"});
-    }
+        input_(input_of(settings)), journal_(output_of(settings), settings.retry_errors) {
     if (journal_.torn_bytes() > 0) {
       log::warning("the last record of an earlier run was torn and is answered again",
                    {{"file", settings.output.string()}, {"bytes", journal_.torn_bytes()}});

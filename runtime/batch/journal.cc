@@ -83,7 +83,8 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
     kept.append(line).push_back('\n');
   }
   if (kept.size() != text.size()) {
-    // Replaced as a whole, so that a crash here leaves either the old file or the new one.
+    // Replaced as a whole, so that a crash here leaves either the old file or the new one; a link stays one.
+    file_ = std::filesystem::canonical(file_);
     const std::filesystem::path fresh = file_.string() + ".new";
     const int out = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0644);
     if (out < 0) {

@@ -130,7 +130,7 @@ json::Object layouts_json(const Inspection& inspection) {
 }  // namespace
 
 std::string inspection_text(const Inspection& inspection) {
-  std::string out = fmt::format("checkpoint    {}\n", inspection.folder.string());
+  std::string out = fmt::format("checkpoint    {}\n", one_line(inspection.folder.string()));
   if (inspection.config) {
     out += describe(*inspection.config) + sums(inspection) + layouts(inspection);
   }
@@ -141,14 +141,14 @@ std::string inspection_text(const Inspection& inspection) {
     out += fmt::format("digest        {}\n", inspection.digest);
   }
   for (const Inspection::File& file : inspection.files) {
-    out += fmt::format("file          {:<40}{:>18}  {}{}\n", file.name, grouped(file.bytes), file.sha256,
+    out += fmt::format("file          {:<40}{:>18}  {}{}\n", one_line(file.name), grouped(file.bytes), file.sha256,
                        file.sha256.empty() ? "(not hashed: --digests)" : "");
   }
   for (const std::string& note : inspection.notes) {
-    out += fmt::format("note          {}\n", note);
+    out += fmt::format("note          {}\n", one_line(note));
   }
   for (const std::string& problem : inspection.problems) {
-    out += fmt::format("problem       {}\n", problem);
+    out += fmt::format("problem       {}\n", one_line(problem));
   }
   return out + (inspection.ok() ? "ok\n"
                                 : fmt::format("not ok: {} problem{}\n", inspection.problems.size(),

@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# two_hosts.sh PROGRAM [FILM [QUESTION]]: two hosts on one machine, each a network namespace with a hostname of its own, joined by a link of
-# 1 Gbit/s. A rank on each. Passes when both together answer with the tokens of one process, over messages (chosen by themselves), when shared
-# memory is refused, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
-# the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes. No delay is added to the link.
-# Needs root, iproute2 and Open MPI. All names and addresses are those of the namespaces it makes; it removes them whatever happens.
+# two_hosts.sh [--delay MS] PROGRAM [FILM [QUESTION]]: two hosts on one machine, each a network namespace with a hostname of its own, joined by a
+# link of 1 Gbit/s. A rank on each. Passes when both together answer with the tokens of one process, over messages (chosen by themselves),
+# when shared memory is refused, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
+# the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes. With --delay every packet arrives so many
+# milliseconds later (slow_link.py); else the link has no delay.
+# Needs root, iproute2 and Open MPI, with --delay /dev/net/tun. All names and addresses are those of the namespaces it makes; it removes them
+# whatever happens.
 set -euo pipefail
+delay=
+if [[ "${1:-}" == "--delay" ]]; then
+  delay=$2
+  shift 2
+fi
 program=$(realpath "$1")
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 film=$(realpath "${2:-$source/models/samples/film-120s.mp4}")
@@ -12,7 +19,9 @@ question=${3:-What appears first?}
 one=ztone$$ two=zttwo$$
 work=$(mktemp -d)
 
+wire=
 cleanup() {
+  [[ -z "$wire" ]] || kill "$wire" 2>/dev/null || true
   for host in "$one" "$two"; do
     for pid in $(ip netns pids "$host" 2>/dev/null); do kill -9 "$pid" 2>/dev/null || true; done
     ip netns del "$host" 2>/dev/null || true  # its end of the link, and so the link, goes with it
@@ -31,13 +40,28 @@ for host in "$one" "$two"; do
   mkdir -p "/etc/netns/$host"
   printf '127.0.0.1 localhost\n10.77.0.1 %s\n10.77.0.2 %s\n' "$one" "$two" >"/etc/netns/$host/hosts"
 done
-ip link add link0 netns "$one" type veth peer name link0 netns "$two"
+if [[ -n "$delay" ]]; then
+  "$source/tests/soak/slow_link.py" "zta$$" "ztb$$" 1e9 "$delay" >"$work/wire" &
+  wire=$!
+  for _ in $(seq 50); do
+    grep -q ready "$work/wire" && break
+    sleep 0.1
+  done
+  ip link set "zta$$" netns "$one" name link0
+  ip link set "ztb$$" netns "$two" name link0
+else
+  ip link add link0 netns "$one" type veth peer name link0 netns "$two"
+fi
 number=0
 for host in "$one" "$two"; do
   number=$((number + 1))
   ip -n "$host" addr add "10.77.0.$number/24" dev link0
   ip -n "$host" link set link0 up
-  tc -n "$host" qdisc add dev link0 root tbf rate 1gbit burst 256kb latency 20ms
+  if [[ -n "$delay" ]]; then
+    ip -n "$host" link set link0 mtu 64000
+  else
+    tc -n "$host" qdisc add dev link0 root tbf rate 1gbit burst 256kb latency 20ms
+  fi
 done
 
 # mpirun reaches the other host by this in place of ssh.
@@ -68,10 +92,11 @@ fi
 for turn in 1 2 3; do
   two_hosts 240 bench ring --quick --json --threads 1 --ring-transport messages >"$work/ring$turn.json" 2>"$work/ring.log" || { cat "$work/ring.log" >&2; exit 1; }
 done
+two_hosts 240 bench fabric --quick --json >"$work/fabric.json" 2>"$work/fabric.log" || { cat "$work/fabric.log" >&2; exit 1; }
 
-python3 - "$work" <<'CHECK'
+python3 - "$work" "${delay:-0}" <<'CHECK'
 import json, pathlib, sys
-work = pathlib.Path(sys.argv[1])
+work, delay = pathlib.Path(sys.argv[1]), float(sys.argv[2]) / 1000
 read = lambda name: (work / name).read_text()
 alone, two, *turns = (json.loads(read(name)) for name in ("alone.json", "two.json", "ring1.json", "ring2.json", "ring3.json"))
 drawn = lambda answer: (answer["token_ids"], answer["choices"][0]["logprobs"])
@@ -82,6 +107,9 @@ expect(drawn(alone) == drawn(two), f"two hosts draw other tokens: {drawn(alone)}
 expect("ring_transport=messages" in read("two.log"), f"expected messages between hosts: {read('two.log')}")
 expect("several hosts" in read("shared.log"), f"expected shared memory to be refused: {read('shared.log')}")
 print(f"{alone['usage']['prompt_tokens']} prompt tokens, {len(alone['token_ids'])} drawn: the same tokens and log-probabilities on two hosts, by messages")
+wire = [row for row in json.loads(read("fabric.json")) if row["operation"].startswith("latency")]
+print("the link: " + ", ".join(f"{row['bytes']} bytes in {1e3 * row['seconds']:.2f} ms" for row in (wire[0], wire[-1])))
+expect(wire[0]["seconds"] >= delay, "the link is faster than it was made")
 both, worst = set(), 0.0
 for steps in zip(*(turn["steps"] for turn in turns)):  # one number of tokens in every turn
     seconds = {way: min(step[f"{way}_seconds"] for step in steps) for way in ("pages", "queries")}

@@ -408,6 +408,7 @@ def mistakes():
             (1, ["ask", "--context", "10000000", "?"], "--context: found 10000000 tokens, expected at most"),
             (1, ["ask", "--context", "60000", "--kv-memory", "16MiB", "?"], "--context: found 60000 tokens = 235 pages of 256, expected at most"),
             (1, ["ask", "--kv-memory", "1PiB", "?"], f"--kv-memory: found {1 << 50} bytes for each of 1 rank on host {socket.gethostname()}, expected at most"),
+            (1, ["ask", "--kv-memory", "10MiB", "?"], "--context shortens"),
             (1, ["ask", "--kv-memory", "1000", "?"], "KV memory: found 1000 bytes, expected at least"),
             (1, ["ask", "--ep", "3", "?"], "--ep 3 of 1 ranks"),
             (1, ["ask", "--model", folder / "new\nline", "?"], "new\\x0aline"),
@@ -433,6 +434,7 @@ def mistakes():
             expect(result.returncode == code, f"{words}: exit code {result.returncode}, expected {code}: {text}")
             expect(named in text, f"{words}: '{named}' is not in: {text}")
             expect(words[0] == "inspect" or len(text.strip().splitlines()) == 1, f"{words}: more than one line: {text}")
+        expect(not (folder / "o").exists(), "a batch without an input left an output behind")
         expect((folder / "same.jsonl").read_text() == '{"custom_id": "a"}', "an input that was named as output was written to")
         with open("/dev/full", "w") as full:
             result = subprocess.run([str(PROGRAM), "version"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

@@ -55,6 +55,21 @@ TEST_F(JournalFile, AnOutputThatIsNoRegularFileIsNeitherReadNorReplaced) {
   EXPECT_TRUE(fs::is_fifo(file));
 }
 
+TEST_F(JournalFile, ALinkStaysOneWhenItsFileIsReplaced) {
+  const fs::path link = file.string() + ".link";
+  fs::remove(link);
+  write(R"({"custom_id":"a","error":null})" "\n" "torn");
+  fs::create_symlink(file, link);
+  {
+    Journal journal(link, false);
+    EXPECT_EQ(journal.torn_bytes(), 4U);
+    journal.append(record("b"));
+  }
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(read(), R"({"custom_id":"a","error":null})" "\n" R"({"custom_id":"b","error":null})" "\n");
+  fs::remove(link);
+}
+
 TEST_F(JournalFile, ATornLastLineIsCutAwayAtEveryByte) {
   const std::string whole = R"({"custom_id":"a","error":null})" "\n" R"({"custom_id":"b","error":null})" "\n";
   for (std::size_t length = 0; length <= whole.size(); ++length) {

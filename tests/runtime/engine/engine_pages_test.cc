@@ -86,7 +86,8 @@ TEST(Engine, OneAnswerInASpanThatGrows) {
   expect_equal(alone, shared, "grown to 4, two heads each");
 }
 
-// A film that is left alone takes idle members in the middle of its prefill, also while features wait for their tokens.
+// A film that is left alone takes idle members in the middle of its prefill, also while features wait for their tokens, each stage
+// with those that its layers add.
 TEST(Engine, OneAnswerWhereAPrefillTakesIdleMembers) {
   Questions questions;
   questions["film"] = film_questions().at("second");
@@ -96,9 +97,9 @@ TEST(Engine, OneAnswerWhereAPrefillTakesIdleMembers) {
     const Answers alone = over({}, how, questions);
     how.span_pages = 1;
     how.work = WorkModel{.row = 4096, .page_transfer = 16384};  // as of a large model: sending pages is worth while
-    for (const int ring : {2, 4}) {
-      const Answers grown = over({.ring = ring, .tp = 1}, how, questions);
-      expect_equal(alone, grown, "ring " + std::to_string(ring));
+    for (const Layout& layout : {Layout{.ring = 2}, Layout{.ring = 4}, Layout{.ring = 2, .pp = 2}, Layout{.ring = 2, .pp = 3}}) {
+      const Answers grown = over(layout, how, questions);
+      expect_equal(alone, grown, "ring " + std::to_string(layout.ring) + ", stages " + std::to_string(layout.pp));
       EXPECT_GT(grown.at("film").growths, 0);
     }
   }
