@@ -173,8 +173,9 @@ void clear_kv(const KvLayout& layout, std::byte* page, int first_row) {
   check(first_row >= 0 && first_row <= kPageTokens, "clear_kv: row of a page");
   const std::vector<float> zeros(static_cast<std::size_t>(layout.head_dim));
   for (int head = 0; head < layout.kv_heads; ++head) {
-    append_tokens(layout, page + static_cast<std::size_t>(head) * layout.head_bytes(), first_row,
-                  {.k = zeros.data(), .v = zeros.data(), .k_stride = 0, .v_stride = 0, .count = kPageTokens - first_row});
+    append_tokens(
+        layout, page + static_cast<std::size_t>(head) * layout.head_bytes(), first_row,
+        {.k = zeros.data(), .v = zeros.data(), .k_stride = 0, .v_stride = 0, .count = kPageTokens - first_row});
   }
 }
 

@@ -62,7 +62,9 @@ BenchCase multiply_case(const Compute& compute) {
   return result;
 }
 
-std::string rate(double amount, double seconds) { return amount > 0.0 ? fmt::format("{:.1f}", amount / seconds * 1e-9) : ""; }
+std::string rate(double amount, double seconds) {
+  return amount > 0.0 ? fmt::format("{:.1f}", amount / seconds * 1e-9) : "";
+}
 std::string percent(double fraction) { return fraction > 0.0 ? fmt::format("{:.1f}", 100.0 * fraction) : ""; }
 
 }  // namespace
@@ -82,7 +84,8 @@ std::vector<BenchRow> bench_cases(const Compute& compute, const BenchSettings& s
   for (std::size_t i = 0; i < all.size(); ++i) {
     const double begin = seconds_now(compute);
     all[i].run(done[i]++);
-    calls[i] = std::clamp<std::int64_t>(static_cast<std::int64_t>(round_seconds / (seconds_now(compute) - begin + 1e-9)), 1, 1000);
+    calls[i] = std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(round_seconds / (seconds_now(compute) - begin + 1e-9)), 1, 1000);
   }
   std::vector<std::vector<double>> seconds(all.size());
   const int rounds = settings.quick ? 3 : 9;
@@ -108,11 +111,11 @@ std::vector<BenchRow> bench_cases(const Compute& compute, const BenchSettings& s
 }
 
 std::string bench_table(const std::vector<BenchRow>& rows) {
-  std::string text = fmt::format("{:<14} {:<28} {:>6} {:>7} {:>12} {:>9} {:>9} {:>7} {:>7}\n", "op", "shape", "M", "threads",
-                                 "us", "GF/s", "GB/s", "% peak", "% read");
+  std::string text = fmt::format("{:<14} {:<28} {:>6} {:>7} {:>12} {:>9} {:>9} {:>7} {:>7}\n", "op", "shape", "M",
+                                 "threads", "us", "GF/s", "GB/s", "% peak", "% read");
   for (const BenchRow& row : rows) {
-    text += fmt::format("{:<14} {:<28} {:>6} {:>7} {:>12.1f} {:>9} {:>9} {:>7} {:>7}\n", row.op, row.shape, row.m, row.threads,
-                        row.seconds * 1e6, rate(row.flops, row.seconds), rate(row.bytes, row.seconds),
+    text += fmt::format("{:<14} {:<28} {:>6} {:>7} {:>12.1f} {:>9} {:>9} {:>7} {:>7}\n", row.op, row.shape, row.m,
+                        row.threads, row.seconds * 1e6, rate(row.flops, row.seconds), rate(row.bytes, row.seconds),
                         percent(row.peak_fraction), percent(row.bandwidth_fraction));
   }
   return text;
@@ -122,7 +125,8 @@ std::string bench_json(const std::vector<BenchRow>& rows) {
   std::string text = "[";
   for (const BenchRow& row : rows) {
     text += fmt::format(
-        "{}\n  {{\"op\": \"{}\", \"shape\": \"{}\", \"m\": {}, \"threads\": {}, \"seconds\": {:.9g}, \"flops\": {:.9g}, "
+        "{}\n  {{\"op\": \"{}\", \"shape\": \"{}\", \"m\": {}, \"threads\": {}, \"seconds\": {:.9g}, \"flops\": "
+        "{:.9g}, "
         "\"bytes\": {:.9g}, \"peak_fraction\": {:.6g}, \"bandwidth_fraction\": {:.6g}}}",
         text.size() > 1 ? "," : "", row.op, row.shape, row.m, row.threads, row.seconds, row.flops, row.bytes,
         row.peak_fraction, row.bandwidth_fraction);

@@ -30,7 +30,8 @@ class Weights {
   }
 
   // The matrices of one shape that fit, one behind the other.
-  std::vector<PackedMatrix> matrices(WeightType type, PanelOrder order, std::int64_t n, std::int64_t k, int slices) const {
+  std::vector<PackedMatrix> matrices(WeightType type, PanelOrder order, std::int64_t n, std::int64_t k,
+                                     int slices) const {
     const auto each = static_cast<std::int64_t>(packed_bytes(type, order, n, k, slices));
     check(packed_scales(type, n, k, slices) <= scales_.size(), "scales for a benchmark's weights");
     std::vector<PackedMatrix> all;
@@ -85,7 +86,12 @@ struct Bench {
     auto copies = std::make_shared<std::vector<PackedMatrix>>(
         weights.matrices(type, shape.order, shape.n, shape.k, shape.slices));
     const double values = static_cast<double>(shape.n * shape.k);
-    BenchCase c{.op = shape.op, .shape = {}, .m = rows, .flops = 2.0 * values * static_cast<double>(rows), .bytes = 0.0, .run = {}};
+    BenchCase c{.op = shape.op,
+                .shape = {},
+                .m = rows,
+                .flops = 2.0 * values * static_cast<double>(rows),
+                .bytes = 0.0,
+                .run = {}};
     c.bytes = values * (type == WeightType::kBf16 ? 2.0 : 1.0);
     c.shape = fmt::format("{} {} N={} K={}", shape.model, type == WeightType::kBf16 ? "bf16" : "fp8", shape.n, shape.k);
     c.run = [this, copies, rows](std::int64_t call) {
@@ -116,7 +122,8 @@ struct Bench {
       std::vector<ExpertRows> list;
       for (std::int64_t i = 0; i < count; ++i) {
         const auto expert = static_cast<std::size_t>(call * count + i) % experts->size();
-        list.push_back({&(*experts)[expert], std::span(row_index).subspan(0, static_cast<std::size_t>(rows)), i * rows});
+        list.push_back(
+            {&(*experts)[expert], std::span(row_index).subspan(0, static_cast<std::size_t>(rows)), i * rows});
       }
       grouped_experts(compute, {x.data(), kRowsMax, 2048}, list, {activations.data(), count * rows, 768},
                       {out.data(), count * rows, 2048});

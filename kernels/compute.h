@@ -15,7 +15,8 @@ struct Compute {
   const Body* body = nullptr;
   ThreadPool* pool = nullptr;
   Precision precision = Precision::kBf16;
-  // Called now and then by the calling thread during attention, between pages: messages that move meanwhile. May be null.
+  // Called now and then by the calling thread during attention, between pages: messages that move meanwhile. May be
+  // null.
   const std::function<void()>* between = nullptr;
   TraceRecorder* trace = nullptr;  // of this rank, where its phases are noted or recorded
 

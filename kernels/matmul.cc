@@ -1,5 +1,5 @@
-// Contracts of the matrix products and the plan of their work: rows in blocks, blocks packed once, then one flat list of
-// (block, panels) pieces drawn from one counter.
+// Contracts of the matrix products and the plan of their work: rows in blocks, blocks packed once, then one flat list
+// of (block, panels) pieces drawn from one counter.
 #include "kernels/matmul.h"
 
 #include <algorithm>

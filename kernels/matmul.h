@@ -22,8 +22,8 @@ enum class PanelOrder {
 };
 
 // A weight matrix in the layout the kernels read; memory belongs to an arena. Trivially copyable.
-// Layout: [slice][panel = N/32][k pair][32][2], N padded to 32 and each slice's K to 2 with zeros. FP8: one byte each, groups
-// of 4 columns within a half panel in the order 0 2 1 3.
+// Layout: [slice][panel = N/32][k pair][32][2], N padded to 32 and each slice's K to 2 with zeros. FP8: one byte each,
+// groups of 4 columns within a half panel in the order 0 2 1 3.
 struct PackedMatrix {
   WeightType type = WeightType::kBf16;
   PanelOrder order = PanelOrder::kPlain;
@@ -57,18 +57,19 @@ struct StoredMatrix {
   std::int64_t input_origin = 0;
 };
 
-// An FP8 NaN (0x7f, 0xff) stays a NaN in every product. Refused at start-up: FP8 whose block boundary cuts a k pair or a
-// half panel of 16 outputs (shards must begin at even inputs and at multiples of 16 outputs).
-// Packs outputs [0, n) and inputs [0, k) of `stored` into `data` (and `scales`) and returns the view.
-// kGated: gate outputs are [0, n/2) of `stored`, ups [n/2, n) shifted by `up_offset` outputs (up_offset = distance, in
-// outputs of the stored matrix, from the first gate to the first up; stored.data points at the first gate).
+// An FP8 NaN (0x7f, 0xff) stays a NaN in every product. Refused at start-up: FP8 whose block boundary cuts a k pair or
+// a half panel of 16 outputs (shards must begin at even inputs and at multiples of 16 outputs). Packs outputs [0, n)
+// and inputs [0, k) of `stored` into `data` (and `scales`) and returns the view. kGated: gate outputs are [0, n/2) of
+// `stored`, ups [n/2, n) shifted by `up_offset` outputs (up_offset = distance, in outputs of the stored matrix, from
+// the first gate to the first up; stored.data points at the first gate).
 PackedMatrix pack(const StoredMatrix& stored, PanelOrder order, std::int64_t n, std::int64_t k, int slices,
                   std::int64_t up_offset, std::byte* data, float* scales);
 // Two separate matrices (dense gate_proj and up_proj), each [n/2, k].
 PackedMatrix pack_gated(const StoredMatrix& gate, const StoredMatrix& up, std::int64_t n, std::int64_t k,
                         std::byte* data, float* scales);
 
-// In bf16 mode what a product reads is rounded to bf16 as it is packed; what it writes stays fp32 unless it is to travel.
+// In bf16 mode what a product reads is rounded to bf16 as it is packed; what it writes stays fp32 unless it is to
+// travel.
 enum class Rounding {
   kNone,
   kBf16,  // rounded to bf16 in bf16 mode: outputs of experts, which travel home as bf16
@@ -100,6 +101,7 @@ struct ExpertRows {
 // Feed-forward of every listed expert: down(silu(gate) * up). Work is one flat list of
 // (expert, panel) pieces, so small experts cost no barrier each. `activations` is scratch [sum of rows, I].
 void grouped_experts(const Compute& compute, Rows<const float> x /* [T, H] */, std::span<const ExpertRows> experts,
-                     Rows<float> activations, Rows<float> out /* [sum of rows, H] */, Rounding rounding = Rounding::kBf16);
+                     Rows<float> activations, Rows<float> out /* [sum of rows, H] */,
+                     Rounding rounding = Rounding::kBf16);
 
 }  // namespace zoetrope

@@ -140,7 +140,8 @@ PackedMatrix pack_pair(const StoredMatrix& first, const StoredMatrix& up, const 
   } else {
     pack_all<Bf16>(layout, first, up, data, nullptr);
   }
-  return {first.type, layout.order, layout.n, layout.k, layout.slices, data, fp8 ? scales : nullptr, first.input_origin};
+  return {first.type, layout.order,           layout.n,          layout.k, layout.slices,
+          data,       fp8 ? scales : nullptr, first.input_origin};
 }
 
 }  // namespace

@@ -43,6 +43,7 @@ void rotary_table(const Compute& compute, std::span<const Position> positions /*
 void vision_rotary_table(int head_dim, int gh, int gw, Rows<float> cos, Rows<float> sin);
 
 // Rotation in place of every head, text and vision (reference 3.6, 4.3).
-void rotate(const Compute& compute, Rows<float> x /* [T, heads * D] */, int head_dim, Rows<const float> cos, Rows<const float> sin);
+void rotate(const Compute& compute, Rows<float> x /* [T, heads * D] */, int head_dim, Rows<const float> cos,
+            Rows<const float> sin);
 
 }  // namespace zoetrope

@@ -8,7 +8,8 @@
 
 namespace zoetrope {
 
-// softmax over all experts in fp32, the k largest (ties to the lower index) renormalised to sum 1. Experts of a row stand in falling probability. Returns how many rows had a tie across the cut.
+// softmax over all experts in fp32, the k largest (ties to the lower index) renormalised to sum 1. Experts of a row
+// stand in falling probability. Returns how many rows had a tie across the cut.
 std::int64_t choose_experts(const Compute& compute, Rows<const float> logits /* [T, E] */,
                             Rows<std::int32_t> experts /* [T, k] */, Rows<float> weights /* [T, k] */);
 

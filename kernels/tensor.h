@@ -1,6 +1,7 @@
 // Views on memory that somebody else owns, and the two number formats of the house.
-// Activations are fp32 rows in every precision mode. In bf16 mode numbers are rounded where a bf16 multiplier reads them
-// (packed rows of a product, queries, keys, values, probabilities) and where they travel; what ops write stays fp32.
+// Activations are fp32 rows in every precision mode. In bf16 mode numbers are rounded where a bf16 multiplier reads
+// them (packed rows of a product, queries, keys, values, probabilities) and where they travel; what ops write stays
+// fp32.
 #pragma once
 
 #include <bit>

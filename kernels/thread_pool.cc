@@ -19,8 +19,8 @@
 namespace zoetrope {
 namespace {
 
-// A member that finds nothing to do looks for this long before it sleeps: longer than the gap between two ops of a step,
-// shorter than a scheduler slice, so a neighbour on the same core loses little.
+// A member that finds nothing to do looks for this long before it sleeps: longer than the gap between two ops of a
+// step, shorter than a scheduler slice, so a neighbour on the same core loses little.
 constexpr auto kSpin = std::chrono::microseconds(100);
 
 constexpr unsigned kFlushToZero = 0x8000;
@@ -169,8 +169,9 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   } catch (const std::system_error& failure) {
     const std::size_t started = state_->workers.size() + 1;
     stop();  // those that run must be joined before the state goes
-    refuse(Radius::kStartup, {"starting compute threads", fmt::format("{} threads, then: {}", started, failure.what()),
-                              fmt::format("{} threads", threads), "ask for fewer threads or raise the limit on processes"});
+    refuse(Radius::kStartup,
+           {"starting compute threads", fmt::format("{} threads, then: {}", started, failure.what()),
+            fmt::format("{} threads", threads), "ask for fewer threads or raise the limit on processes"});
   }
 }
 

@@ -62,20 +62,24 @@ inline constexpr MetricInfo kCollectiveBytes{"zoetrope_collective_bytes_total", 
                                              "Bytes that all ranks sent, by axis.", "axis"};
 inline constexpr MetricInfo kCollectiveMessages{"zoetrope_collective_messages_total", MetricKind::kCounter,
                                                 "Messages that all ranks sent, by axis.", "axis"};
-inline constexpr MetricInfo kTransferExposed{"zoetrope_transfer_exposed_seconds_total", MetricKind::kCounter,
-                                             "Seconds that ranks stood still for messages, by axis, summed over ranks. Those that wait "
-                                             "for the leader's next plan do so on the axis world.",
-                                             "axis"};
-inline constexpr MetricInfo kTransferHidden{"zoetrope_transfer_hidden_seconds_total", MetricKind::kCounter,
-                                            "Seconds that messages were under way while their rank did other work, by axis, summed over "
-                                            "messages and ranks.",
-                                            "axis"};
-inline constexpr MetricInfo kPipelineWait{"zoetrope_pipeline_wait_seconds_total", MetricKind::kCounter,
-                                          "Seconds that the ranks of each stage waited for the rows of the stage before, or for room in the next one.",
-                                          "stage"};
-inline constexpr MetricInfo kPipelineBubble{"zoetrope_pipeline_bubble_ratio", MetricKind::kGauge,
-                                            "Share of their time from tokens to logits in which the ranks of all stages had no rows to compute, "
-                                            "since the start."};
+inline constexpr MetricInfo kTransferExposed{
+    "zoetrope_transfer_exposed_seconds_total", MetricKind::kCounter,
+    "Seconds that ranks stood still for messages, by axis, summed over ranks. Those that wait "
+    "for the leader's next plan do so on the axis world.",
+    "axis"};
+inline constexpr MetricInfo kTransferHidden{
+    "zoetrope_transfer_hidden_seconds_total", MetricKind::kCounter,
+    "Seconds that messages were under way while their rank did other work, by axis, summed over "
+    "messages and ranks.",
+    "axis"};
+inline constexpr MetricInfo kPipelineWait{
+    "zoetrope_pipeline_wait_seconds_total", MetricKind::kCounter,
+    "Seconds that the ranks of each stage waited for the rows of the stage before, or for room in the next one.",
+    "stage"};
+inline constexpr MetricInfo kPipelineBubble{
+    "zoetrope_pipeline_bubble_ratio", MetricKind::kGauge,
+    "Share of their time from tokens to logits in which the ranks of all stages had no rows to compute, "
+    "since the start."};
 
 // What a catalogue test walks, and what docs can be checked against.
 inline constexpr std::array<const MetricInfo*, 27> kAll{&kSteps,

@@ -27,7 +27,9 @@ void set_rank(int rank);
 
 void write(Level level, std::string_view event, std::initializer_list<Field> fields = {});
 
-inline void info(std::string_view event, std::initializer_list<Field> fields = {}) { write(Level::kInfo, event, fields); }
+inline void info(std::string_view event, std::initializer_list<Field> fields = {}) {
+  write(Level::kInfo, event, fields);
+}
 inline void warning(std::string_view event, std::initializer_list<Field> fields = {}) {
   write(Level::kWarning, event, fields);
 }

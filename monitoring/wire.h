@@ -1,6 +1,6 @@
-// Flat encoding of values that travel between ranks: integers and floats as they lie in memory, lists and texts with a 64-bit
-// length in front. Both ends are the same program on the same kind of machine, compared at start. The reader checks every
-// length against what is left before it asks for memory.
+// Flat encoding of values that travel between ranks: integers and floats as they lie in memory, lists and texts with a
+// 64-bit length in front. Both ends are the same program on the same kind of machine, compared at start. The reader
+// checks every length against what is left before it asks for memory.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,6 +1,6 @@
-// Rows as they travel: fp32, or bf16 in bf16 mode. What travels as bf16 either is a bf16 number already (outputs of experts)
-// or is read by bf16 products alone, which round it in the same way when it stays at home: travelling changes no bit of an
-// answer.
+// Rows as they travel: fp32, or bf16 in bf16 mode. What travels as bf16 either is a bf16 number already (outputs of
+// experts) or is read by bf16 products alone, which round it in the same way when it stays at home: travelling changes
+// no bit of an answer.
 #pragma once
 
 #include <cstddef>

@@ -58,7 +58,8 @@ void Exchange::drop() noexcept {
   }
 }
 
-Exchange Communicator::post(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+Exchange Communicator::post(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                            std::string_view what) {
   return {*this, start(sends, receives, what), what};
 }
 

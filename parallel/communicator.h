@@ -1,6 +1,6 @@
-// What ranks say to each other. post() carries everything; exchange() posts and waits, and the collectives (collectives.h)
-// are written on it, so their order of additions is ours and the same over every backend.
-// Every exchange has a deadline and watches the abort flag of its group: it ends or throws Error(kCluster) that names the
+// What ranks say to each other. post() carries everything; exchange() posts and waits, and the collectives
+// (collectives.h) are written on it, so their order of additions is ours and the same over every backend. Every
+// exchange has a deadline and watches the abort flag of its group: it ends or throws Error(kCluster) that names the
 // ranks it waited for, the operation and the seconds; it never hangs.
 #pragma once
 
@@ -26,15 +26,15 @@ struct ReceivePart {
   std::span<std::byte> bytes;  // exactly as many as the peer sends
 };
 
-// The messages of one exchange under way: a backend's side of an Exchange. The backend owns it and may use it again after
-// end().
+// The messages of one exchange under way: a backend's side of an Exchange. The backend owns it and may use it again
+// after end().
 class Flight {
  public:
   virtual ~Flight() = default;
   // Moves what can be moved without waiting; true when every part is done. Throws as wait() does.
   virtual bool test() = 0;
-  // Returns when every part is done. Throws Error(kCluster) after the deadline or when the job was stopped, having stopped
-  // it.
+  // Returns when every part is done. Throws Error(kCluster) after the deadline or when the job was stopped, having
+  // stopped it.
   virtual void wait() = 0;
   // The parts' memory is about to go: what was not moved is taken back.
   virtual void withdraw() noexcept = 0;
@@ -45,8 +45,8 @@ class Flight {
 
 class Communicator;
 
-// A handle of an exchange under way. The memory of its parts, `what` and the communicator outlive it. One that is dropped
-// before it is done stops the job: its peers would wait for ever.
+// A handle of an exchange under way. The memory of its parts, `what` and the communicator outlive it. One that is
+// dropped before it is done stops the job: its peers would wait for ever.
 class Exchange {
  public:
   Exchange() = default;  // nothing: done
@@ -55,8 +55,8 @@ class Exchange {
   Exchange& operator=(Exchange&& other) noexcept;  // what was there is dropped
   ~Exchange() { drop(); }
 
-  // Moves what can be moved without waiting; true when every part is done. Called now and then during other work, because
-  // messages move only while somebody asks. Its deadline counts from the beginning of the exchange.
+  // Moves what can be moved without waiting; true when every part is done. Called now and then during other work,
+  // because messages move only while somebody asks. Its deadline counts from the beginning of the exchange.
   bool test();
   // Returns when every part is done; the deadline counts from this call.
   void wait();
@@ -78,9 +78,9 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Begins to send and receive all parts. Parts between two ranks pair up in the order of posting. A part to the own rank is
-  // copied at once. Empty parts are left out on both sides. `what` names the operation in messages. An exchange that fails
-  // stops the whole job as abort() does: ranks that missed a message are out of step for good.
+  // Begins to send and receive all parts. Parts between two ranks pair up in the order of posting. A part to the own
+  // rank is copied at once. Empty parts are left out on both sides. `what` names the operation in messages. An exchange
+  // that fails stops the whole job as abort() does: ranks that missed a message are out of step for good.
   Exchange post(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what);
   // Returns when all parts are done.
   void exchange(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
@@ -105,7 +105,8 @@ class Communicator {
 
  private:
   friend class Exchange;
-  virtual Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) = 0;
+  virtual Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                        std::string_view what) = 0;
 
   TrafficBook book_;
   GrowOnly<std::byte> scratch_;

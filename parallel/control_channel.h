@@ -16,7 +16,8 @@ class ControlChannel {
 
   // Leader (rank 0): shares a message with all ranks. Followers: receive it. Messages are numbered from 0; a gap, a
   // wrong checksum or a foreign version is an Error(kCluster) naming both numbers.
-  // The wait of a follower is bounded by the deadline; an idle leader sends something within it (the engine: a plan without work).
+  // The wait of a follower is bounded by the deadline; an idle leader sends something within it (the engine: a plan
+  // without work).
   void send(std::span<const std::byte> message);
   std::vector<std::byte> receive();
 

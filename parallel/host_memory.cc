@@ -99,9 +99,9 @@ class PrivateMemory : public HostMemory {
   std::vector<Mapping> mappings_;
 };
 
-// A file without a name in a file system of its own that gives huge pages to those who ask. The system's own shared memory
-// seldom does (/sys/kernel/mm/transparent_hugepage/shmem_enabled), and reading in pages of 4 KiB is slower, most of all where
-// a little is computed over much memory. Needs the right to mount (root outside containers); -1 without.
+// A file without a name in a file system of its own that gives huge pages to those who ask. The system's own shared
+// memory seldom does (/sys/kernel/mm/transparent_hugepage/shmem_enabled), and reading in pages of 4 KiB is slower, most
+// of all where a little is computed over much memory. Needs the right to mount (root outside containers); -1 without.
 int huge_page_file() {
   const Descriptor context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
   if (context.number() < 0 || ::fsconfig(context.number(), FSCONFIG_SET_STRING, "huge", "advise", 0) != 0 ||
@@ -118,8 +118,8 @@ int nameless_file() {
   return file >= 0 ? file : ::memfd_create("zoetrope", MFD_CLOEXEC);
 }
 
-// What local rank 0 tells of a region. Without a name it needs no /dev/shm, which containers keep small, and nothing is left
-// over after a crash; the others open it through /proc.
+// What local rank 0 tells of a region. Without a name it needs no /dev/shm, which containers keep small, and nothing is
+// left over after a crash; the others open it through /proc.
 struct Announcement {
   std::int64_t process = 0;
   std::int32_t descriptor = -1;

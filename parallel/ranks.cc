@@ -28,8 +28,8 @@ void divide_world(Ranks& ranks, std::unique_ptr<Communicator> host_ranks) {
 }
 
 std::array<NamedBook, kAxes> books_of(const Ranks& ranks) {
-  const std::array<const Communicator*, kAxes> axes{ranks.world.get(), ranks.stage.get(), ranks.tp.get(), ranks.ring.get(),
-                                                    ranks.pipe.get()};
+  const std::array<const Communicator*, kAxes> axes{ranks.world.get(), ranks.stage.get(), ranks.tp.get(),
+                                                    ranks.ring.get(), ranks.pipe.get()};
   std::array<NamedBook, kAxes> books;
   for (std::size_t axis = 0; axis < kAxes; ++axis) {
     books[axis] = {kAxisNames[axis], &axes[axis]->book()};

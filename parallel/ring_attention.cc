@@ -69,12 +69,13 @@ std::vector<PageRef> page_refs(const RingJob& job, std::int64_t first, std::int6
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Subtrees of the classes of a span that visit one after the other: a power of two for each member, so that none is much larger than
-// kVisitBytes.
+// Subtrees of the classes of a span that visit one after the other: a power of two for each member, so that none is
+// much larger than kVisitBytes.
 int visits_of(const KvLayout& layout, const Span& span, std::int64_t pages) {
   const auto size = static_cast<std::int64_t>(layout.page_bytes());
   int parts = 1;
-  while (span.members * parts < kPageClasses && div_ceil(span.pages_of(0, pages), std::int64_t{parts}) * size > kVisitBytes) {
+  while (span.members * parts < kPageClasses &&
+         div_ceil(span.pages_of(0, pages), std::int64_t{parts}) * size > kVisitBytes) {
     parts *= 2;
   }
   return span.members * parts;
@@ -82,14 +83,16 @@ int visits_of(const KvLayout& layout, const Span& span, std::int64_t pages) {
 
 }  // namespace
 
-RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass, const RingRates& rates)
+RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass,
+                             const RingRates& rates)
     : ring_(ring), compute_(compute), layout_(layout), pass_(pass), rates_(rates) {}
 
 std::int64_t RingAttention::query_bytes(const KvLayout& layout, int heads, const RingJob& job) {
   const RingStep step = step_of(layout, heads, job, false);
   std::int64_t bytes = 0;
   for (int slot = 0; slot < job.span.members; ++slot) {
-    bytes += rows_of(job, slot) * (step.query_bytes + step.partial_bytes) * others(job, slot, [&](int other) { return has_pages(job, other); });
+    bytes += rows_of(job, slot) * (step.query_bytes + step.partial_bytes) *
+             others(job, slot, [&](int other) { return has_pages(job, other); });
   }
   return bytes;
 }
@@ -97,7 +100,8 @@ std::int64_t RingAttention::query_bytes(const KvLayout& layout, int heads, const
 std::int64_t RingAttention::page_bytes(const KvLayout& layout, const RingJob& job) {
   std::int64_t visits = 0;
   for (int slot = 0; slot < job.span.members; ++slot) {
-    visits += job.span.pages_of(slot, pages_of(job)) * others(job, slot, [&](int other) { return rows_of(job, other) > 0; });
+    visits +=
+        job.span.pages_of(slot, pages_of(job)) * others(job, slot, [&](int other) { return rows_of(job, other) > 0; });
   }
   return visits * static_cast<std::int64_t>(layout.page_bytes());
 }
@@ -106,7 +110,8 @@ std::int64_t RingAttention::visiting_bytes(const KvLayout& layout, const Span& s
   const int leaves = visits_of(layout, span, pages);
   std::array<bool, 2> used{false, false};  // the memory of even and of odd turns
   for (int turn = 0; turn < leaves; ++turn) {
-    used[at(turn % 2)] = used[at(turn % 2)] || reversed_bits(turn, leaves) % span.members != 0;  // else own pages are read
+    used[at(turn % 2)] =
+        used[at(turn % 2)] || reversed_bits(turn, leaves) % span.members != 0;  // else own pages are read
   }
   return (used[0] + used[1]) * div_ceil(pages, std::int64_t{leaves}) * static_cast<std::int64_t>(layout.page_bytes());
 }
@@ -139,21 +144,23 @@ bool RingAttention::passes_pages(int heads, const RingJob& job, bool shared) con
     const RingStep step = step_of(layout_, heads, job, shared);
     return seconds_by_pages(rates_, step) < seconds_by_queries(rates_, step);
   }
-  return shared ? job.tokens >= job.span.members * Span::kRunRows : page_bytes(layout_, job) < query_bytes(layout_, heads, job);
+  return shared ? job.tokens >= job.span.members * Span::kRunRows
+                : page_bytes(layout_, job) < query_bytes(layout_, heads, job);
 }
 
 void RingAttention::check_job(const RingJob& job) const {
   const int member = ring_.rank();
-  check(job.span.ring == ring_.size() && job.span.contains(member) && std::has_single_bit(static_cast<unsigned>(job.span.members)) &&
-            job.span.members <= kPageClasses,
+  check(job.span.ring == ring_.size() && job.span.contains(member) &&
+            std::has_single_bit(static_cast<unsigned>(job.span.members)) && job.span.members <= kPageClasses,
         "a ring job belongs to a member of its span");
   check_eq(job.q.rows, rows_of(job, job.span.slot_of(member)), "a ring job has the rows that are dealt to this member");
-  check(job.k.rows == job.q.rows && job.v.rows == job.q.rows && job.out.rows == job.q.rows, "a ring job's q, k, v and out have the same rows");
+  check(job.k.rows == job.q.rows && job.v.rows == job.q.rows && job.out.rows == job.q.rows,
+        "a ring job's q, k, v and out have the same rows");
   check(static_cast<std::int64_t>(job.block_table.size()) >= pages_of(job), "a ring job knows all its pages");
 }
 
-// A layer's pages are written once and read once in a step, and a step opens with a fence: one more, between the two, is
-// enough.
+// A layer's pages are written once and read once in a step, and a step opens with a fence: one more, between the two,
+// is enough.
 void RingAttention::run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step) {
   if (opens_step) {
     by_pages_.clear();
@@ -178,8 +185,8 @@ void RingAttention::run(const RingPages& pages, int heads, std::span<const RingJ
   }
 }
 
-// All members that share pages with this one in these jobs have come here: a message that says nothing, with the deadline
-// and the names of those who are missing that every message has.
+// All members that share pages with this one in these jobs have come here: a message that says nothing, with the
+// deadline and the names of those who are missing that every message has.
 void RingAttention::fence(const RingPages& pages, std::span<const RingJob> jobs) {
   std::vector<bool> peers(at(ring_.size()), false);
   for (const RingJob& job : jobs) {
@@ -207,7 +214,8 @@ void RingAttention::store(const RingPages& pages, const RingJob& job) {
   std::vector<KvSlot> slots;
   for (const std::int64_t token : tokens_of(job, job.span.slot_of(ring_.rank()))) {
     const std::int64_t page = token / kPageTokens;
-    slots.push_back({pages.number(job.span.owner(page), job.block_table[static_cast<std::size_t>(page)]), static_cast<int>(token % kPageTokens)});
+    slots.push_back({pages.number(job.span.owner(page), job.block_table[static_cast<std::size_t>(page)]),
+                     static_cast<int>(token % kPageTokens)});
   }
   append_kv(compute_, layout_, pages.all, job.k, job.v, slots);
 }
@@ -316,7 +324,8 @@ struct RingAttention::Turn {
 };
 
 // Sends own rows of the round on their way and expects those of members that visit own pages.
-std::unique_ptr<RingAttention::Round> RingAttention::begin(std::int64_t index, int heads, std::span<const RingJob* const> jobs) {
+std::unique_ptr<RingAttention::Round> RingAttention::begin(std::int64_t index, int heads,
+                                                           std::span<const RingJob* const> jobs) {
   const int member = ring_.rank();
   const std::int64_t columns = std::int64_t{heads} * layout_.head_dim;
   auto round = std::make_unique<Round>(ring_.size(), compute_.rounds());
@@ -347,8 +356,8 @@ std::unique_ptr<RingAttention::Round> RingAttention::begin(std::int64_t index, i
   return round;
 }
 
-// Queries visit the members that have pages; each makes the partials of its subtree and sends them home. The queries of the
-// next round travel while this one is computed.
+// Queries visit the members that have pages; each makes the partials of its subtree and sends them home. The queries of
+// the next round travel while this one is computed.
 void RingAttention::attend_by_queries(KvPages pages, int heads, std::span<const RingJob* const> jobs) {
   std::int64_t rounds = 0;
   for (const RingJob* job : jobs) {
@@ -364,9 +373,10 @@ void RingAttention::attend_by_queries(KvPages pages, int heads, std::span<const 
   }
 }
 
-// In turn s, members whose slots differ by the reversed bits of s serve each other: each makes the partials of the other's
-// rows over its own pages, which travel while the next turn is computed.
-void RingAttention::answer(KvPages pages, int heads, std::span<const RingJob* const> jobs, Round& round, Exchange* next) {
+// In turn s, members whose slots differ by the reversed bits of s serve each other: each makes the partials of the
+// other's rows over its own pages, which travel while the next turn is computed.
+void RingAttention::answer(KvPages pages, int heads, std::span<const RingJob* const> jobs, Round& round,
+                           Exchange* next) {
   std::vector<PartialsTree> trees;
   trees.reserve(jobs.size());
   int turns = 0;
@@ -404,7 +414,9 @@ void RingAttention::answer(KvPages pages, int heads, std::span<const RingJob* co
         const bool there = has_pages(job, slot);
         turn.in.push_back({j, there ? Partials(spare_, own->rows(), heads, layout_.head_dim) : Partials(), slot});
         receives.push_back({job.span.member_at(slot), turn.in.back().partials.bytes()});
-        trees[j].beside((there ? 1 : 0) + static_cast<int>(std::ranges::count_if(before.in, [&](const Turn::Arrival& a) { return a.tree == j && !a.partials.absent(); })));
+        trees[j].beside((there ? 1 : 0) +
+                        static_cast<int>(std::ranges::count_if(
+                            before.in, [&](const Turn::Arrival& a) { return a.tree == j && !a.partials.absent(); })));
       }
     }
     turn.travel = ring_.post(sends, receives, "partials to the owners of queries");
@@ -428,12 +440,14 @@ Partials RingAttention::partials_of(const Compute& compute, KvPages pages, int h
   const RingJob& job = *share->job;
   const int own_slot = job.span.slot_of(ring_.rank());
   Partials partials(spare_, share->rows(), heads, layout_.head_dim);
-  const auto refs = page_refs(job, own_slot, job.span.members,
-                              [&](std::int64_t page, std::int64_t) { return job.block_table[static_cast<std::size_t>(page)]; });
-  const Rows<const float> q = share->q.empty() ? job.q.slice(share->first, share->rows())
-                                               : Rows<const float>{share->q.data(), share->rows(), std::int64_t{heads} * layout_.head_dim};
-  attention_partials(compute, layout_, pages, {.q = q, .positions = share->positions, .pages = refs, .out = {}}, own_slot, job.span.members,
-                     partials.view());
+  const auto refs = page_refs(job, own_slot, job.span.members, [&](std::int64_t page, std::int64_t) {
+    return job.block_table[static_cast<std::size_t>(page)];
+  });
+  const Rows<const float> q =
+      share->q.empty() ? job.q.slice(share->first, share->rows())
+                       : Rows<const float>{share->q.data(), share->rows(), std::int64_t{heads} * layout_.head_dim};
+  attention_partials(compute, layout_, pages, {.q = q, .positions = share->positions, .pages = refs, .out = {}},
+                     own_slot, job.span.members, partials.view());
   return partials;
 }
 
@@ -487,12 +501,14 @@ struct RingAttention::Visit {
   Exchange travel;
 };
 
-// Sends the visit of turn `turn` on its way: in it, members whose slots differ by the low bits of its reversed bits swap
-// pages. Each page is a part, straight from where it lies.
+// Sends the visit of turn `turn` on its way: in it, members whose slots differ by the low bits of its reversed bits
+// swap pages. Each page is a part, straight from where it lies.
 RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& job, int turn, int leaves) {
   const int members = job.span.members;
   const int own_slot = job.span.slot_of(ring_.rank());
-  const auto at_home = [&](std::int64_t page, std::int64_t) { return std::int64_t{job.block_table[static_cast<std::size_t>(page)]}; };
+  const auto at_home = [&](std::int64_t page, std::int64_t) {
+    return std::int64_t{job.block_table[static_cast<std::size_t>(page)]};
+  };
   Visit visit;
   visit.leaf = own_slot ^ reversed_bits(turn, leaves);
   visit.refs = page_refs(job, visit.leaf, leaves, at_home);
@@ -509,7 +525,8 @@ RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& jo
       sends.push_back({peer, {pages.page(page.page_id), layout_.page_bytes()}});
     }
   }
-  std::byte* const memory = visiting_pages_[at(turn % 2)].at_least(job.q.rows > 0 ? visit.refs.size() * layout_.page_bytes() : 0);
+  std::byte* const memory =
+      visiting_pages_[at(turn % 2)].at_least(job.q.rows > 0 ? visit.refs.size() * layout_.page_bytes() : 0);
   visit.where = {.layer_base = memory, .page_stride = layout_.page_bytes()};
   for (std::size_t i = 0; i < visit.refs.size(); ++i) {
     visit.refs[i].page_id = static_cast<std::int64_t>(i);
@@ -521,8 +538,8 @@ RingAttention::Visit RingAttention::begin_visit(KvPages pages, const RingJob& jo
   return visit;
 }
 
-// Pages visit the queries in turns, a subtree of classes at a time when they are many; those of the next turn travel while
-// those of this one are read.
+// Pages visit the queries in turns, a subtree of classes at a time when they are many; those of the next turn travel
+// while those of this one are read.
 void RingAttention::attend_by_pages(KvPages pages, int heads, const RingJob& job) {
   const int leaves = visits_of(layout_, job.span, pages_of(job));
   const auto positions = tokens_of(job, job.span.slot_of(ring_.rank()));
@@ -537,7 +554,9 @@ void RingAttention::attend_by_pages(KvPages pages, int heads, const RingJob& job
       Compute computing = compute_;
       computing.between = meanwhile.between();
       partials = Partials(spare_, job.q.rows, heads, layout_.head_dim);
-      attention_partials(computing, layout_, now.where, {.q = job.q, .positions = positions, .pages = now.refs, .out = {}}, now.leaf, leaves, partials.view());
+      attention_partials(computing, layout_, now.where,
+                         {.q = job.q, .positions = positions, .pages = now.refs, .out = {}}, now.leaf, leaves,
+                         partials.view());
     }
     tree.add(std::move(partials), now.leaf);
     now = std::move(next);

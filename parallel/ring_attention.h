@@ -1,8 +1,8 @@
-// Attention of sequences whose pages lie on several members of the ring (docs/one-answer.md rule 4). New K and V rows go to
-// the owners of their pages; then either the queries visit the members and partials come back (pass-Q), or the pages visit
-// the queries (pass-KV). Both make the same partials and merge them in the same tree: the same bits as one member alone.
-// Where the members of a span share the memory of their pages (ring_memory.h), new rows are stored straight into the owner's
-// pages and a visit of pages is a pointer: all that travels is a fence.
+// Attention of sequences whose pages lie on several members of the ring (docs/one-answer.md rule 4). New K and V rows
+// go to the owners of their pages; then either the queries visit the members and partials come back (pass-Q), or the
+// pages visit the queries (pass-KV). Both make the same partials and merge them in the same tree: the same bits as one
+// member alone. Where the members of a span share the memory of their pages (ring_memory.h), new rows are stored
+// straight into the owner's pages and a visit of pages is a pointer: all that travels is a fence.
 #pragma once
 
 #include <array>
@@ -33,19 +33,20 @@ struct RingJob {
   Rows<float> out;                            // [own rows, heads * head_dim]
 };
 
-// What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer; where pages
-// are shared they visit as soon as every member has rows to meet them. kLeastTime takes the quicker one by the rates that were
-// measured (ring_cost.h), or by bytes where none are known.
+// What travels. kFewestBytes takes, for each job, the one whose bytes on the wire (closed forms below) are fewer; where
+// pages are shared they visit as soon as every member has rows to meet them. kLeastTime takes the quicker one by the
+// rates that were measured (ring_cost.h), or by bytes where none are known.
 enum class RingPass { kFewestBytes, kQueries, kPages, kLeastTime };
 
 class RingAttention {
  public:
   // `ring`: the members, rank = member. All outlive the object but `compute`.
-  RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes, const RingRates& rates = {});
+  RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass = RingPass::kFewestBytes,
+                const RingRates& rates = {});
 
-  // Writes the new rows into their pages and attends. Called by every member that has jobs, with the pages of one layer.
-  // `heads`: query heads of this rank. `opens_step`: the first layer of a step, whose jobs those of the others are; no
-  // member stores into another's pages before that one, having opened them, has arrived too.
+  // Writes the new rows into their pages and attends. Called by every member that has jobs, with the pages of one
+  // layer. `heads`: query heads of this rank. `opens_step`: the first layer of a step, whose jobs those of the others
+  // are; no member stores into another's pages before that one, having opened them, has arrived too.
   void run(const RingPages& pages, int heads, std::span<const RingJob> jobs, bool opens_step);
 
   // Bytes that all members of the span together send for one layer: queries out and partials home, or pages out.
@@ -53,11 +54,11 @@ class RingAttention {
   static std::int64_t page_bytes(const KvLayout& layout, const RingJob& job);
   // New K and V rows that go to another member.
   static std::int64_t row_bytes(const KvLayout& layout, const RingJob& job);
-  // Memory of a member for pages that visit by messages, `pages` of the sequence in all: those of this turn and of the next. The same
-  // for all layers, kept between steps.
+  // Memory of a member for pages that visit by messages, `pages` of the sequence in all: those of this turn and of the
+  // next. The same for all layers, kept between steps.
   static std::int64_t visiting_bytes(const KvLayout& layout, const Span& span, std::int64_t pages);
-  // One fence of the members of a span, which every layer has once, and a step once more, where pages are shared; then no
-  // page and no row travels.
+  // One fence of the members of a span, which every layer has once, and a step once more, where pages are shared; then
+  // no page and no row travels.
   static std::int64_t fence_bytes(const Span& span) { return std::int64_t{span.members} * (span.members - 1); }
   bool passes_pages(int heads, const RingJob& job, bool shared) const;
   // The job as the cost model sees it.

@@ -16,7 +16,11 @@ std::size_t at(int slot) { return static_cast<std::size_t>(slot); }
 class Schedule {
  public:
   Schedule(const RingRates& rates, const RingStep& step)
-      : rates_(rates), step_(step), members_(step.span.members), now_(at(members_), 0.0), pages_(div_ceil(end_token(), std::int64_t{kPageTokens})) {
+      : rates_(rates),
+        step_(step),
+        members_(step.span.members),
+        now_(at(members_), 0.0),
+        pages_(div_ceil(end_token(), std::int64_t{kPageTokens})) {
     for (int slot = 0; slot < members_; ++slot) {
       rows_.push_back(step.span.rows_of(slot, step.first_token, end_token()));
       before_.push_back(step.span.rows_of(slot, 0, step.first_token));
@@ -38,13 +42,15 @@ class Schedule {
       const std::vector<double> posted = now_;
       for (int slot = 0; slot < members_; ++slot) {
         const std::int64_t rows = rows_[at(slot)];
-        now_[at(slot)] += attention(slot, 0, rows, slot ^ reversed_bits(turn, members_)) + static_cast<double>(rows) * rates_.partial_seconds;
+        now_[at(slot)] += attention(slot, 0, rows, slot ^ reversed_bits(turn, members_)) +
+                          static_cast<double>(rows) * rates_.partial_seconds;
         if (turn + 1 == members_) {
           continue;
         }
         const int next = slot ^ reversed_bits(turn + 1, members_);
         const double comes = rows > 0 ? static_cast<double>(step_.span.pages_of(next, pages_) * step_.page_bytes) : 0.0;
-        const double goes = rows_[at(next)] > 0 ? static_cast<double>(step_.span.pages_of(slot, pages_) * step_.page_bytes) : 0.0;
+        const double goes =
+            rows_[at(next)] > 0 ? static_cast<double>(step_.span.pages_of(slot, pages_) * step_.page_bytes) : 0.0;
         now_[at(slot)] += carried(std::max(comes, goes));
         arrives[at(slot)] = std::max(posted[at(slot)], posted[at(next)]) + travel(std::max(comes, goes));
       }
@@ -69,7 +75,9 @@ class Schedule {
   double latest() const { return *std::max_element(now_.begin(), now_.end()); }
   double travel(double bytes) const { return bytes > 0 ? rates_.message_seconds + bytes * rates_.byte_seconds : 0.0; }
   double carried(double bytes) const { return (1 - rates_.hidden) * bytes * rates_.byte_seconds; }
-  std::int64_t rows_in(int slot, std::int64_t first) const { return std::clamp<std::int64_t>(rows_[at(slot)] - first, 0, kRingRoundRows); }
+  std::int64_t rows_in(int slot, std::int64_t first) const {
+    return std::clamp<std::int64_t>(rows_[at(slot)] - first, 0, kRingRoundRows);
+  }
   bool has_pages(int slot) const { return step_.span.pages_of(slot, pages_) > 0; }
 
   // When the queries of the round that begins with row `first` have come to each member, sent now.
@@ -78,7 +86,10 @@ class Schedule {
     for (int slot = 0; slot < members_; ++slot) {
       for (int other = 0; has_pages(slot) && other < members_; ++other) {
         if (other != slot) {
-          arrive[at(slot)] = std::max(arrive[at(slot)], now_[at(other)] + travel(static_cast<double>((members_ - 1) * rows_in(other, first) * step_.query_bytes)));
+          arrive[at(slot)] =
+              std::max(arrive[at(slot)],
+                       now_[at(other)] +
+                           travel(static_cast<double>((members_ - 1) * rows_in(other, first) * step_.query_bytes)));
         }
       }
     }
@@ -93,7 +104,8 @@ class Schedule {
       for (int slot = 0; slot < members_; ++slot) {
         const int other = slot ^ reversed_bits(turn, members_);
         now_[at(slot)] = turn == 1 ? std::max(now_[at(slot)], arrived[at(slot)]) : now_[at(slot)];
-        now_[at(slot)] += attention(other, first, rows_in(other, first), slot) + static_cast<double>(rows_in(other, first)) * rates_.partial_seconds;
+        now_[at(slot)] += attention(other, first, rows_in(other, first), slot) +
+                          static_cast<double>(rows_in(other, first)) * rates_.partial_seconds;
       }
       const std::vector<double> posted = now_;
       for (int slot = 0; turn > 0 && slot < members_; ++slot) {
@@ -118,7 +130,8 @@ class Schedule {
     return static_cast<double>(owner == kEverybody ? seen : step_.span.pages_of(owner, seen));
   }
 
-  // `rows` rows of a slot from `first`: positions of one tile share a page's fixed cost, and the pages seen grow evenly.
+  // `rows` rows of a slot from `first`: positions of one tile share a page's fixed cost, and the pages seen grow
+  // evenly.
   double attention(int slot, std::int64_t first, std::int64_t rows, int owner) const {
     if (rows == 0) {
       return 0;
@@ -126,8 +139,11 @@ class Schedule {
     const int group = step_.heads / step_.kv_heads;
     const std::int64_t tile = std::max(1, kTileRows / group);
     const double tiles = static_cast<double>(div_ceil(rows, tile));
-    const double pages = (pages_seen(slot, std::min(first + tile, first + rows) - 1, owner) + pages_seen(slot, first + rows - 1, owner)) / 2;
-    return step_.kv_heads * pages * (tiles * rates_.page_seconds + static_cast<double>(rows * group) * rates_.row_seconds);
+    const double pages = (pages_seen(slot, std::min(first + tile, first + rows) - 1, owner) +
+                          pages_seen(slot, first + rows - 1, owner)) /
+                         2;
+    return step_.kv_heads * pages *
+           (tiles * rates_.page_seconds + static_cast<double>(rows * group) * rates_.row_seconds);
   }
 
   const RingRates& rates_;

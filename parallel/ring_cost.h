@@ -1,5 +1,5 @@
-// Which pass is quicker for a step of a sequence that spans members, from rates that were measured at start. Pure: every
-// member that knows the same figures decides alike.
+// Which pass is quicker for a step of a sequence that spans members, from rates that were measured at start. Pure:
+// every member that knows the same figures decides alike.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ struct RingStep {
   bool shared = false;               // pages visit by pointer
 };
 
-// Seconds until the last member is done: the schedule of ring_attention.h walked turn by turn, with messages travelling while
-// the turn before is computed, as far as `hidden` says.
+// Seconds until the last member is done: the schedule of ring_attention.h walked turn by turn, with messages travelling
+// while the turn before is computed, as far as `hidden` says.
 double seconds_by_pages(const RingRates& rates, const RingStep& step);
 double seconds_by_queries(const RingRates& rates, const RingStep& step);
 

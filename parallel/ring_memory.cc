@@ -43,7 +43,8 @@ bool RingPages::shared_by(const Span& span) const {
   return true;
 }
 
-RingMemory::RingMemory(Communicator& ring, std::string_view host, std::size_t pool_bytes, RingTransport wish) : pool_bytes_(pool_bytes) {
+RingMemory::RingMemory(Communicator& ring, std::string_view host, std::size_t pool_bytes, RingTransport wish)
+    : pool_bytes_(pool_bytes) {
   if (wish == RingTransport::kMessages || ring.size() == 1) {
     messages_ = wish == RingTransport::kMessages;
     return;
@@ -68,7 +69,8 @@ RingMemory::RingMemory(Communicator& ring, std::string_view host, std::size_t po
   messages_ = !std::all_of(able.begin(), able.end(), [](std::int32_t yes) { return yes == 1; }) ||
               !std::all_of(peers.begin(), peers.end(), [&](std::int32_t peer) { return peer == peers[0]; });
   if (messages_ && wish == RingTransport::kShared) {
-    refuse(Radius::kStartup, {"--ring-transport shared", cause, "all members of the ring in the memory of one host", "use --ring-transport auto"});
+    refuse(Radius::kStartup, {"--ring-transport shared", cause, "all members of the ring in the memory of one host",
+                              "use --ring-transport auto"});
   }
   if (shares == 0) {
     pools_ = {};

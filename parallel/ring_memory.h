@@ -1,5 +1,5 @@
-// Memory of the KV pages of ring members: those of one host lie side by side in memory that they share, so that a visit of
-// pages is a pointer. Members that cannot see each other's memory send pages as messages instead.
+// Memory of the KV pages of ring members: those of one host lie side by side in memory that they share, so that a visit
+// of pages is a pointer. Members that cannot see each other's memory send pages as messages instead.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@
 
 namespace zoetrope {
 
-// How pages reach the members that read them. kAuto: shared among the members of a host where the host lets them, messages
-// otherwise. kShared: refused at start unless all members share.
+// How pages reach the members that read them. kAuto: shared among the members of a host where the host lets them,
+// messages otherwise. kShared: refused at start unless all members share.
 enum class RingTransport { kAuto, kShared, kMessages };
 
 // One layer's pages as a member sees them: its own, and those of all members of its host in one numbering.
@@ -38,13 +38,15 @@ class RingMemory {
  public:
   // Nothing is shared.
   RingMemory() = default;
-  // Collective over `ring`, which outlives this; every member asks for the same number of bytes. `host`: the name of this
-  // member's host; two hosts of one name are told apart by trying. Error(kStartup) when kShared cannot be had.
+  // Collective over `ring`, which outlives this; every member asks for the same number of bytes. `host`: the name of
+  // this member's host; two hosts of one name are told apart by trying. Error(kStartup) when kShared cannot be had.
   RingMemory(Communicator& ring, std::string_view host, std::size_t pool_bytes, RingTransport wish);
 
   // The pools of this host's members side by side, zero-filled; empty when nothing is shared.
   std::span<std::byte> pools() const { return pools_; }
-  std::span<std::byte> own() const { return pools_.subspan(static_cast<std::size_t>(own_) * pool_bytes_, pools_.empty() ? 0 : pool_bytes_); }
+  std::span<std::byte> own() const {
+    return pools_.subspan(static_cast<std::size_t>(own_) * pool_bytes_, pools_.empty() ? 0 : pool_bytes_);
+  }
   // [members] index of that member's pool in pools(), -1: not there.
   const std::vector<int>& places() const { return places_; }
   // "shared", "messages", or "shared by the members of a host" where only some share: for the log.

@@ -1,5 +1,5 @@
-// Partials (m, l, o) that travel, and the tree of docs/one-answer.md rule 4 in which those of a ring's members meet. Inner to
-// ring attention; kernels/attention.h is the arithmetic.
+// Partials (m, l, o) that travel, and the tree of docs/one-answer.md rule 4 in which those of a ring's members meet.
+// Inner to ring attention; kernels/attention.h is the arithmetic.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ using SparePartials = std::vector<std::vector<float>>;
 class Partials {
  public:
   Partials() = default;
-  Partials(SparePartials& spare, std::int64_t rows, std::int64_t heads, int head_dim) : rows_(rows), heads_(heads), head_dim_(head_dim) {
+  Partials(SparePartials& spare, std::int64_t rows, std::int64_t heads, int head_dim)
+      : rows_(rows), heads_(heads), head_dim_(head_dim) {
     if (!spare.empty()) {
       memory_ = std::move(spare.back());
       spare.pop_back();
@@ -49,8 +50,8 @@ class Partials {
   int head_dim_ = 0;
 };
 
-// Which leaf comes in turn `value`, of `count` (a power of two): perfect matchings of members, and a tree that grows like a
-// binary counter.
+// Which leaf comes in turn `value`, of `count` (a power of two): perfect matchings of members, and a tree that grows
+// like a binary counter.
 inline int reversed_bits(int value, int count) {
   int reversed = 0;
   for (int bit = 1; bit < count; bit *= 2) {
@@ -60,8 +61,8 @@ inline int reversed_bits(int value, int count) {
   return reversed;
 }
 
-// The tree over `leaves` partials that arrive in bit-reversed order, from any first one: they pair up like the digits of a
-// binary counter, so log2 leaves + 1 partials are alive at most.
+// The tree over `leaves` partials that arrive in bit-reversed order, from any first one: they pair up like the digits
+// of a binary counter, so log2 leaves + 1 partials are alive at most.
 class PartialsTree {
  public:
   PartialsTree(const Compute& compute, int head_dim, int leaves, SparePartials& spare)
@@ -77,13 +78,15 @@ class PartialsTree {
   }
 
   Partials root() {
-    check(arrived_ == leaves_ && waiting_.size() == 1 && !waiting_[0].partials.absent(), "a tree of partials is complete");
+    check(arrived_ == leaves_ && waiting_.size() == 1 && !waiting_[0].partials.absent(),
+          "a tree of partials is complete");
     return std::move(waiting_[0].partials);
   }
 
   // Partials of one row that exist now, and the most that did.
   int alive() const {
-    return static_cast<int>(std::count_if(waiting_.begin(), waiting_.end(), [](const Subtree& s) { return !s.partials.absent(); }));
+    return static_cast<int>(
+        std::count_if(waiting_.begin(), waiting_.end(), [](const Subtree& s) { return !s.partials.absent(); }));
   }
   int most_alive() const { return most_alive_; }
   // Others of the same row exist beside the tree, on their way to it.

@@ -23,7 +23,8 @@ double seconds_of(const std::function<void()>& run) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
 }
 
-// The quickest of a few: other work on the machine only ever adds. A short run is repeated, to outlast the clock's grain.
+// The quickest of a few: other work on the machine only ever adds. A short run is repeated, to outlast the clock's
+// grain.
 double quickest(const std::function<void()>& run) {
   const int count = seconds_of(run) < 20e-6 ? 20 : 1;
   double best = 1e9;
@@ -41,18 +42,27 @@ double quickest(const std::function<void()>& run) {
 class Attention {
  public:
   Attention(const Compute& compute, const KvLayout& layout, int heads, std::int64_t rows)
-      : compute_(compute), layout_(layout), rows_(rows), columns_(std::int64_t{heads} * layout.head_dim),
-        pages_(static_cast<std::size_t>(kPages) * layout.page_bytes()), q_(static_cast<std::size_t>(rows * columns_)),
-        positions_(static_cast<std::size_t>(rows), kPages * kPageTokens - 1), partials_(spare_, rows, heads, layout.head_dim) {
+      : compute_(compute),
+        layout_(layout),
+        rows_(rows),
+        columns_(std::int64_t{heads} * layout.head_dim),
+        pages_(static_cast<std::size_t>(kPages) * layout.page_bytes()),
+        q_(static_cast<std::size_t>(rows * columns_)),
+        positions_(static_cast<std::size_t>(rows), kPages * kPageTokens - 1),
+        partials_(spare_, rows, heads, layout.head_dim) {
     for (std::int64_t page = 0; page < kPages; ++page) {
-      refs_.push_back({.page_id = page, .first_position = page * kPageTokens, .page_class = static_cast<int>(page), .valid_rows = kPageTokens});
+      refs_.push_back({.page_id = page,
+                       .first_position = page * kPageTokens,
+                       .page_class = static_cast<int>(page),
+                       .valid_rows = kPageTokens});
     }
   }
   void run(const std::function<void()>* between = nullptr) {
     Compute computing = compute_;
     computing.between = between;
     attention_partials(computing, layout_, {pages_.data(), layout_.page_bytes()},
-                       {.q = {q_.data(), rows_, columns_}, .positions = positions_, .pages = refs_, .out = {}}, 0, 1, partials_.view());
+                       {.q = {q_.data(), rows_, columns_}, .positions = positions_, .pages = refs_, .out = {}}, 0, 1,
+                       partials_.view());
   }
 
  private:

@@ -56,8 +56,8 @@ class RingWire {
   std::vector<std::size_t> read_;
 };
 
-// Asks after exchanges between pages of attention, so that they move under it: Compute::between. At most once in kPeriod,
-// because asking costs about a microsecond.
+// Asks after exchanges between pages of attention, so that they move under it: Compute::between. At most once in
+// kPeriod, because asking costs about a microsecond.
 class Meanwhile {
  public:
   explicit Meanwhile(std::array<Exchange*, 2> exchanges) : ask_([this, exchanges] { ask(exchanges); }) {}

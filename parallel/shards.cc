@@ -34,12 +34,14 @@ void check_sizes(const TextSizes& sizes) {
   if (sizes.kv_heads <= 0 || sizes.query_heads <= 0 || sizes.head_dim <= 0 || sizes.vocabulary <= 0 ||
       sizes.dense_intermediate < 0 || sizes.attention_slices <= 0 || sizes.dense_slices <= 0 ||
       sizes.query_heads % sizes.attention_slices != 0 || sizes.dense_intermediate % sizes.dense_slices != 0) {
-    refuse(Radius::kStartup,
-           {"text sizes",
-            fmt::format("{} query heads in {} slices, {} KV heads, head_dim {}, dense intermediate {} in {} slices, vocabulary {}",
-                        sizes.query_heads, sizes.attention_slices, sizes.kv_heads, sizes.head_dim,
-                        sizes.dense_intermediate, sizes.dense_slices, sizes.vocabulary),
-            "positive sizes and whole slices", "correct config.json"});
+    refuse(
+        Radius::kStartup,
+        {"text sizes",
+         fmt::format(
+             "{} query heads in {} slices, {} KV heads, head_dim {}, dense intermediate {} in {} slices, vocabulary {}",
+             sizes.query_heads, sizes.attention_slices, sizes.kv_heads, sizes.head_dim, sizes.dense_intermediate,
+             sizes.dense_slices, sizes.vocabulary),
+         "positive sizes and whole slices", "correct config.json"});
   }
   if (sizes.query_heads % sizes.kv_heads != 0) {
     refuse(Radius::kStartup, {"text attention",

@@ -1,5 +1,5 @@
-// The one place that knows where the KV of a sequence lives and who computes its rows (docs/one-answer.md rules 4 and 5).
-// Standard library only.
+// The one place that knows where the KV of a sequence lives and who computes its rows (docs/one-answer.md rules 4 and
+// 5). Standard library only.
 #pragma once
 
 #include <algorithm>
@@ -8,9 +8,9 @@
 namespace zoetrope {
 
 // A sequence spans `members` consecutive members of the ring (a power of two <= 64), beginning at `first_member` and
-// wrapping; page p lives on member p mod members of the span, so a member owns whole classes of pages. Rows are computed
-// in runs of kRunRows tokens, dealt over the span in turn whoever owns their pages: every member has about the same number
-// of rows of any chunk, early ones and late ones alike.
+// wrapping; page p lives on member p mod members of the span, so a member owns whole classes of pages. Rows are
+// computed in runs of kRunRows tokens, dealt over the span in turn whoever owns their pages: every member has about the
+// same number of rows of any chunk, early ones and late ones alike.
 struct Span {
   int members = 1;
   int first_member = 0;
@@ -25,7 +25,9 @@ struct Span {
   // The ring member that owns page `page`.
   int owner(std::int64_t page) const { return member_at(static_cast<int>(page % members)); }
   // Pages of the first `pages` ones that the member in `slot` owns.
-  std::int64_t pages_of(int slot, std::int64_t pages) const { return slot < pages ? (pages - slot - 1) / members + 1 : 0; }
+  std::int64_t pages_of(int slot, std::int64_t pages) const {
+    return slot < pages ? (pages - slot - 1) / members + 1 : 0;
+  }
 
   // The ring member that computes the row of token `index`.
   int computes(std::int64_t index) const { return member_at(static_cast<int>(index / kRunRows % members)); }

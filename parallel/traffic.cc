@@ -23,12 +23,13 @@ void TrafficBook::add(std::string_view what, const Traffic& sent, double exposed
 }
 
 std::string traffic_table(const std::vector<NamedBook>& books) {
-  std::string text = fmt::format("{:<6} {:<44} {:>10} {:>10} {:>14} {:>11} {:>10}\n", "axis", "operation", "exchanges", "messages",
-                                 "bytes sent", "exposed ms", "hidden ms");
+  std::string text = fmt::format("{:<6} {:<44} {:>10} {:>10} {:>14} {:>11} {:>10}\n", "axis", "operation", "exchanges",
+                                 "messages", "bytes sent", "exposed ms", "hidden ms");
   for (const NamedBook& named : books) {
     for (const TrafficEntry& entry : named.book->entries()) {
-      text += fmt::format("{:<6} {:<44} {:>10} {:>10} {:>14} {:>11.2f} {:>10.2f}\n", named.axis, entry.what, entry.exchanges,
-                          entry.sent.messages, entry.sent.bytes, entry.exposed_seconds * 1e3, entry.hidden_seconds * 1e3);
+      text += fmt::format("{:<6} {:<44} {:>10} {:>10} {:>14} {:>11.2f} {:>10.2f}\n", named.axis, entry.what,
+                          entry.exchanges, entry.sent.messages, entry.sent.bytes, entry.exposed_seconds * 1e3,
+                          entry.hidden_seconds * 1e3);
     }
   }
   return text;

@@ -1,5 +1,5 @@
-// What was said and what it cost, by operation: bytes, messages and the seconds that an exchange was waited for or passed
-// under other work. Each communicator keeps a book; the axes of a layout have communicators of their own.
+// What was said and what it cost, by operation: bytes, messages and the seconds that an exchange was waited for or
+// passed under other work. Each communicator keeps a book; the axes of a layout have communicators of their own.
 #pragma once
 
 #include <cstdint>

@@ -285,8 +285,10 @@ std::optional<std::string> Planner::refusal(const Request& request) const {
   if (pages > most) {
     const int members = state_->members_max();
     return fmt::format(
-        "the request does not fit in KV memory: found {} prompt tokens + {} new tokens = {} pages of {}, expected at most {} pages (what {}); "
-        "give more memory (--kv-memory){}, sample fewer frames or lower max_tokens (left out, it is the rest of the context, which "
+        "the request does not fit in KV memory: found {} prompt tokens + {} new tokens = {} pages of {}, expected at "
+        "most {} pages (what {}); "
+        "give more memory (--kv-memory){}, sample fewer frames or lower max_tokens (left out, it is the rest of the "
+        "context, which "
         "--context shortens)",
         request.prompt_tokens, request.new_tokens_max, pages, kPageRows, most,
         members == 1 ? "one rank holds"

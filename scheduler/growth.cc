@@ -44,8 +44,8 @@ int Planner::State::next_members(const Running& r) const {
 }
 
 // Whether what the old members hand over comes back to their promise. It does not while other sequences use those
-// pages: they were promised to one and are used by two. The last of them to be admitted can always grow, and a film among
-// them gets its frames (plan_ranks), so the wait ends.
+// pages: they were promised to one and are used by two. The last of them to be admitted can always grow, and a film
+// among them gets its frames (plan_ranks), so the wait ends.
 bool Planner::State::can_grow(const Running& r, int members) const {
   std::vector<std::int64_t> still_used(static_cast<std::size_t>(r.span.members), 0);
   for (std::size_t page = 0; page < r.pages.size(); ++page) {

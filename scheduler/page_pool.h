@@ -24,8 +24,8 @@ class PagePool {
   std::int32_t take();              // from the reservation; one user. check()s that something is reserved
   void share(std::int32_t page);    // users + 1; the page must be used or kept
   bool release(std::int32_t page);  // users - 1; true when the page became free
-  // The same for a page that is still read in this step, on its way to another member: until settle() it is handed out only when
-  // no other is left.
+  // The same for a page that is still read in this step, on its way to another member: until settle() it is handed out
+  // only when no other is left.
   void leave(std::int32_t page);
   void settle();
   std::int32_t references(std::int32_t page) const;  // users

@@ -40,8 +40,8 @@ Running* Planner::State::find(RequestId id) {
   return at == running.end() ? nullptr : &*at;
 }
 
-// Where a sequence decodes, its next token waits for the whole step: the prefills beside it get no more work than whole chunks at
-// full_chunk_context tokens of context would be.
+// Where a sequence decodes, its next token waits for the whole step: the prefills beside it get no more work than whole
+// chunks at full_chunk_context tokens of context would be.
 StepRoom Planner::State::room_of_step() const {
   const auto members = static_cast<std::size_t>(layout.ring);
   const bool decodes = std::any_of(running.begin(), running.end(), [](const Running& r) { return r.decoding(); });
@@ -63,8 +63,8 @@ void Planner::State::spend(const Span& span, std::int64_t first, std::int64_t ro
   }
 }
 
-// The most rows from `first`, at most `wanted`, for which every member of the span has room. One row is never too much work: a
-// prefill goes on, if slowly.
+// The most rows from `first`, at most `wanted`, for which every member of the span has room. One row is never too much
+// work: a prefill goes on, if slowly.
 std::int64_t Planner::State::rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted,
                                             const StepRoom& room) const {
   const auto fits = [&](std::int64_t rows) {
@@ -93,14 +93,18 @@ std::int64_t Planner::State::rows_wanted(const Running& r) const {
     return left;
   }
   const std::int64_t rows = limits.chunk_tokens_max * r.span.members;  // of a full wave
-  return std::min(left, rows_within(limits.wave_cost, r.computed, limits.waves_max * rows_cost(limits.wave_cost, r.computed, rows)));
+  return std::min(left, rows_within(limits.wave_cost, r.computed,
+                                    limits.waves_max * rows_cost(limits.wave_cost, r.computed, rows)));
 }
 
 void Planner::State::cut_chunks(StepPlan& plan) const {
   if (limits.waves_max == 1) {
     return;  // every chunk is in wave 0
   }
-  const Pipeline pipeline{.stages = layout.pp, .waves_max = limits.waves_max, .rows_max = limits.chunk_tokens_max, .cost = limits.wave_cost};
+  const Pipeline pipeline{.stages = layout.pp,
+                          .waves_max = limits.waves_max,
+                          .rows_max = limits.chunk_tokens_max,
+                          .cost = limits.wave_cost};
   plan.chunks = cut_in_waves(std::move(plan.chunks), pipeline, layout.ring, [this](RequestId id) -> const Span& {
     return std::find_if(running.begin(), running.end(), [id](const Running& r) { return r.request.id == id; })->span;
   });
@@ -142,9 +146,10 @@ void Planner::State::plan_prefill(Running& r, StepRoom& room, StepPlan& plan) {
   }
 }
 
-// Prefills go in arrival order, but for one thing: those that are the first on one of their members leave a part of the room to
-// those behind them, who take it with the fewest rows left first. So a short question does not wait for the end of a film of a
-// million tokens, and the film gives up no more than that part; as the first always go on, everyone becomes one of them.
+// Prefills go in arrival order, but for one thing: those that are the first on one of their members leave a part of the
+// room to those behind them, who take it with the fewest rows left first. So a short question does not wait for the end
+// of a film of a million tokens, and the film gives up no more than that part; as the first always go on, everyone
+// becomes one of them.
 void Planner::State::plan_prefills(const StepRoom& room, StepPlan& plan) {
   std::vector<Running*> first, behind;
   std::vector<char> has_first(pools.size(), 0);
@@ -164,7 +169,8 @@ void Planner::State::plan_prefills(const StepRoom& room, StepPlan& plan) {
   }
   StepRoom left = room;
   for (const Running* r : first) {
-    const std::int64_t rows = rows_with_room(r->span, r->computed, rows_with_frames(*r, rows_wanted(*r)), without_part_behind(left));
+    const std::int64_t rows =
+        rows_with_room(r->span, r->computed, rows_with_frames(*r, rows_wanted(*r)), without_part_behind(left));
     if (rows > 0) {
       spend(r->span, r->computed, rows, left);
     }

@@ -1,5 +1,5 @@
-// Continuous batching with chunked prefill: pure bookkeeping, no clock, no network, no device. The same calls give the same
-// plans. Owned by the engine thread of the leader.
+// Continuous batching with chunked prefill: pure bookkeeping, no clock, no network, no device. The same calls give the
+// same plans. Owned by the engine thread of the leader.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,11 @@ struct SchedulerLimits {
   // A sequence is spread over more members while each would hold this many pages and nobody waits behind it; memory may
   // ask for more members.
   std::int32_t span_pages = 16;
-  // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and features.
+  // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and
+  // features.
   std::int64_t stretch_tokens = 4096;
-  // And its units: a film of many tiny frames keeps decoders busy for long, and its prefill begins with the first stretch.
+  // And its units: a film of many tiny frames keeps decoders busy for long, and its prefill begins with the first
+  // stretch.
   std::int64_t stretch_units = 32;
   // The next two stretches are decoded while this one is prefilled; else each when it is encoded. Changes no answer.
   bool look_ahead = true;
@@ -38,8 +40,8 @@ struct SchedulerLimits {
   int waves_max = 1;
   WaveCost wave_cost = {};
   WorkModel work = {};
-  // While a sequence decodes, a member prefills no more in one step than a whole chunk is at this context, in tokens: beyond it chunks
-  // shrink, and each costs the same.
+  // While a sequence decodes, a member prefills no more in one step than a whole chunk is at this context, in tokens:
+  // beyond it chunks shrink, and each costs the same.
   std::int64_t full_chunk_context = 32768;
 };
 
@@ -72,21 +74,22 @@ class Planner {
   std::size_t waiting() const;
   std::size_t running() const;
   std::vector<std::int32_t> pages_kept() const;    // by the prefix cache alone
-  std::vector<std::int32_t> pages_in_use() const;  // handed out or promised, of each ring member; without those only kept
+  std::vector<std::int32_t> pages_in_use()
+      const;  // handed out or promised, of each ring member; without those only kept
 
-  // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, a part of the step for
-  // those behind the first with the fewest rows left first, new sequences to the
-  // span with the most free pages (lowest first member on a tie). Films go by stretches (stretches.h); at most two that are not
-  // encoded yet are decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A
-  // picture or frame pair is never encoded twice.
+  // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, a part of the step
+  // for those behind the first with the fewest rows left first, new sequences to the span with the most free pages
+  // (lowest first member on a tie). Films go by stretches (stretches.h); at most two that are not encoded yet are
+  // decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A picture or
+  // frame pair is never encoded twice.
   StepPlan plan();
 
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.
   // `pending`: units that ranks were told to decode and have not; of all others the frames are there.
   std::vector<Finished> commit(const std::vector<Drawn>& drawn, const std::vector<PendingFrames>& pending = {});
 
-  // Between two steps: shortens a running sequence to `tokens` (prompt <= tokens <= computed so far), gives back the pages
-  // beyond and goes on with `next_token` at index `tokens`.
+  // Between two steps: shortens a running sequence to `tokens` (prompt <= tokens <= computed so far), gives back the
+  // pages beyond and goes on with `next_token` at index `tokens`.
   void truncate(RequestId id, std::int64_t tokens, std::int32_t next_token);
 
   std::string invariants_broken() const;  // empty, or what does not add up: pages, rows, members. For tests.

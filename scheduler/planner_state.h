@@ -53,7 +53,9 @@ struct Running {
   std::int64_t kept = 0;                          // its pages in the prefix cache
   bool keeps = true;                              // goes on putting pages there
 
-  std::size_t announced() const { return stretch_ends.empty() ? next_unit : stretch_ends.back(); }  // units before it were named
+  std::size_t announced() const {
+    return stretch_ends.empty() ? next_unit : stretch_ends.back();
+  }  // units before it were named
   bool decoding() const { return started && computed >= request.prompt_tokens; }
   bool shares() const { return !content.tokens.empty(); }
 };

@@ -53,10 +53,12 @@ SequenceStart get_start(WireReader& r) {
   start.pages = r.get_list<std::int32_t>();
   start.copied_page = r.get<std::int32_t>();
   const auto pages = static_cast<std::int64_t>(start.pages.size());
-  if (start.cached_tokens < 0 || start.cached_tokens > pages * kPageRows || start.cached_tokens <= (pages - 1) * kPageRows ||
+  if (start.cached_tokens < 0 || start.cached_tokens > pages * kPageRows ||
+      start.cached_tokens <= (pages - 1) * kPageRows ||
       (start.copied_page >= 0) != (start.cached_tokens % kPageRows != 0)) {
-    r.malformed(fmt::format("a start with {} tokens in {} pages, {} copied", start.cached_tokens, pages, start.copied_page),
-                "as many pages as hold the tokens, a copied one where they end inside a page");
+    r.malformed(
+        fmt::format("a start with {} tokens in {} pages, {} copied", start.cached_tokens, pages, start.copied_page),
+        "as many pages as hold the tokens, a copied one where they end inside a page");
   }
   return start;
 }

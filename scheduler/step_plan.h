@@ -11,9 +11,9 @@
 
 namespace zoetrope {
 
-// A sequence that enters: its Prompt travels beside the plan. K and V of its first `cached_tokens` tokens are there: in `pages`,
-// the first of its block table. Where they end inside a page, that page is a copy of these rows of `copied_page`, which lies on
-// the same member, and is made when the sequence enters. Sequences enter in order.
+// A sequence that enters: its Prompt travels beside the plan. K and V of its first `cached_tokens` tokens are there: in
+// `pages`, the first of its block table. Where they end inside a page, that page is a copy of these rows of
+// `copied_page`, which lies on the same member, and is made when the sequence enters. Sequences enter in order.
 struct SequenceStart {
   RequestId id{};
   Span span;
@@ -30,10 +30,10 @@ struct Truncation {
   bool operator==(const Truncation&) const = default;
 };
 
-// A sequence whose span grows to `span`, from R members to R' (2R, or more where 2R would not do): page p moves from slot p mod R
-// to slot p mod R', if that is another one, and has a new id there: `pages` names those that move, in ascending p. Growths happen
-// in order, after the starts and before the chunks; the pages of the last one may travel while the chunks are computed, as long as
-// no chunk is given the place of one of them.
+// A sequence whose span grows to `span`, from R members to R' (2R, or more where 2R would not do): page p moves from
+// slot p mod R to slot p mod R', if that is another one, and has a new id there: `pages` names those that move, in
+// ascending p. Growths happen in order, after the starts and before the chunks; the pages of the last one may travel
+// while the chunks are computed, as long as no chunk is given the place of one of them.
 struct Growth {
   RequestId id{};
   Span span;
@@ -49,7 +49,8 @@ struct Chunk {
   std::int64_t tokens = 0;
   std::vector<std::int32_t> new_pages;
   std::vector<std::int64_t> sampled;       // indices of tokens whose next token is drawn; usually the last or none
-  std::vector<std::int32_t> drawn_tokens;  // the tokens to compute when they are not part of the prompt (decoding), else empty
+  std::vector<std::int32_t>
+      drawn_tokens;  // the tokens to compute when they are not part of the prompt (decoding), else empty
   int wave = 0;                            // of the step; chunks lie in ascending order of waves
   bool operator==(const Chunk&) const = default;
 };
@@ -73,8 +74,8 @@ struct StepPlan {
   std::uint64_t step = 0;
   std::vector<SequenceStart> starts;
   std::vector<Growth> growths;
-  // Units that are decoded from now on, in the order in which they will be encoded: every unit is named here once, in the
-  // plan that encodes it or an earlier one.
+  // Units that are decoded from now on, in the order in which they will be encoded: every unit is named here once, in
+  // the plan that encodes it or an earlier one.
   std::vector<EncodeUnit> ahead;
   std::vector<EncodeUnit> encode;  // whole stretches, in the step that computes the first token of their first unit
   FramesWanted frames = FramesWanted::kInTime;

@@ -40,8 +40,8 @@ std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64
 namespace {
 
 // As many units as fit, at least one, and their tokens.
-std::size_t fitting_end(std::span<const UnitSpan> units, std::size_t first, std::int64_t tokens_max, std::int64_t units_max,
-                        std::int64_t& tokens) {
+std::size_t fitting_end(std::span<const UnitSpan> units, std::size_t first, std::int64_t tokens_max,
+                        std::int64_t units_max, std::int64_t& tokens) {
   const std::size_t units_end = std::min(units.size(), first + static_cast<std::size_t>(units_max));
   std::size_t end = first + 1;
   tokens = units[first].tokens;
@@ -60,7 +60,8 @@ std::size_t stretch_end(std::span<const UnitSpan> units, std::size_t first, cons
   if (end == units.size()) {
     return end;
   }
-  const std::size_t end_long = fitting_end(units, first, limit.tokens, std::max(limit.units, limit.units_long), tokens_long);
+  const std::size_t end_long =
+      fitting_end(units, first, limit.tokens, std::max(limit.units, limit.units_long), tokens_long);
   std::int64_t runs = 0;
   std::size_t last_clean = first;
   for (std::size_t at = first + 1; at <= end_long && at < units.size() && runs < limit.runs; ++at) {

@@ -17,9 +17,9 @@ namespace zoetrope {
 std::size_t cut_near(std::span<const UnitSpan> units, std::span<const std::int64_t> starts, std::int64_t ideal,
                      std::int64_t slack);
 
-// What a stretch may hold: tokens, which bound its memory, and units, which bound the time until its prefill begins. Where a film
-// starts clean so rarely that `units` of it have fewer than `runs` clean starts, it may hold up to `units_long` for their sake:
-// decoders that share a run between two of them decode its beginning twice.
+// What a stretch may hold: tokens, which bound its memory, and units, which bound the time until its prefill begins.
+// Where a film starts clean so rarely that `units` of it have fewer than `runs` clean starts, it may hold up to
+// `units_long` for their sake: decoders that share a run between two of them decode its beginning twice.
 struct StretchLimit {
   std::int64_t tokens = 0, units = 0;
   std::int64_t runs = 0, units_long = 0;

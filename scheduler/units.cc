@@ -22,7 +22,8 @@ std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first
   return tokens;
 }
 
-// Tokens of units that are encoded, the plan in the making included, and not computed with it: their features stay in memory.
+// Tokens of units that are encoded, the plan in the making included, and not computed with it: their features stay in
+// memory.
 std::int64_t Planner::State::held_tokens() const {
   std::int64_t tokens = 0;
   for (const Running& r : running) {
@@ -42,7 +43,10 @@ std::int64_t Planner::State::stretch_tokens() const { return limits.stretch_toke
 std::size_t Planner::State::next_stretch_end(const Running& r) const {
   const std::int64_t units = limits.stretch_units * layout.ranks();
   return stretch_end(r.request.units, r.announced(),
-                     {.tokens = stretch_tokens(), .units = units, .runs = kRunsOfRank * layout.ranks(), .units_long = kLongStretch * units});
+                     {.tokens = stretch_tokens(),
+                      .units = units,
+                      .runs = kRunsOfRank * layout.ranks(),
+                      .units_long = kLongStretch * units});
 }
 
 // Names the next stretch of a sequence; deal() settles who gets its units.
@@ -70,8 +74,9 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   plan.ahead.insert(plan.ahead.end(), named.begin(), named.end());
 }
 
-// Of `wanted` rows of a prefill, those before the first stretch whose frames are not there. A few rows of text read all weights
-// for little: they wait for the frames behind them. Those whose features are there do not: others wait for that memory.
+// Of `wanted` rows of a prefill, those before the first stretch whose frames are not there. A few rows of text read all
+// weights for little: they wait for the frames behind them. Those whose features are there do not: others wait for that
+// memory.
 std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wanted) const {
   if (!limits.look_ahead) {
     return wanted;  // stretches are decoded in the step that encodes them
@@ -87,7 +92,8 @@ std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wan
     return wanted;
   }
   const std::int64_t rows = std::max<std::int64_t>(0, r.request.units[first].first_token - r.computed);
-  const bool holds = r.next_unit > 0 && r.computed < r.request.units[r.next_unit - 1].first_token + r.request.units[r.next_unit - 1].tokens;
+  const bool holds = r.next_unit > 0 && r.computed < r.request.units[r.next_unit - 1].first_token +
+                                                         r.request.units[r.next_unit - 1].tokens;
   return rows >= wanted ? wanted : first == r.next_unit && rows < kTextRowsMin && !holds ? 0 : rows;
 }
 
@@ -107,11 +113,11 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
   }
 }
 
-// Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each sequence that
-// has none, those first that were named least recently, so that no film waits for the end of another; then more of each in
-// their order, so that decoders that are done with one go on with the next. No more than two stretches together, and three with
-// what is encoded and not computed yet, unless nothing at all can be computed until one more is there. A sequence that waits for
-// its prefix decodes nothing.
+// Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each
+// sequence that has none, those first that were named least recently, so that no film waits for the end of another;
+// then more of each in their order, so that decoders that are done with one go on with the next. No more than two
+// stretches together, and three with what is encoded and not computed yet, unless nothing at all can be computed until
+// one more is there. A sequence that waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {

@@ -1,5 +1,5 @@
-// A safetensors file for tests: read whole, tensors by name. Independent of runtime/checkpoint, so it can test that too.
-// Throws std::runtime_error with the name of the file and tensor on anything unexpected.
+// A safetensors file for tests: read whole, tensors by name. Independent of runtime/checkpoint, so it can test that
+// too. Throws std::runtime_error with the name of the file and tensor on anything unexpected.
 #pragma once
 
 #include <boost/json.hpp>
@@ -54,7 +54,9 @@ class SafetensorsFile {
     return all;
   }
   const std::vector<std::int64_t>& shape(const std::string& name) const { return entry(name).shape; }
-  const std::string& dtype(const std::string& name) const { return entry(name).dtype; }  // "F32", "BF16", "U8", "I32" ...
+  const std::string& dtype(const std::string& name) const {
+    return entry(name).dtype;
+  }  // "F32", "BF16", "U8", "I32" ...
   std::int64_t count(const std::string& name) const {
     std::int64_t n = 1;
     for (const std::int64_t side : shape(name)) {
@@ -70,7 +72,8 @@ class SafetensorsFile {
     static_assert(std::is_trivially_copyable_v<T>);
     const Entry& e = entry(name);
     const bool floating = e.dtype == "F32" || e.dtype == "F64";
-    if (static_cast<std::uint64_t>(count(name)) * sizeof(T) != e.end - e.begin || floating != std::is_floating_point_v<T>) {
+    if (static_cast<std::uint64_t>(count(name)) * sizeof(T) != e.end - e.begin ||
+        floating != std::is_floating_point_v<T>) {
       throw std::runtime_error(path_ + ": " + name + " is " + e.dtype + ", asked for another type");
     }
     std::vector<T> out(static_cast<std::size_t>(count(name)));

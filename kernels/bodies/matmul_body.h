@@ -18,7 +18,8 @@ inline constexpr int kSlicesMax = 8;        // canonical slices of one matrix (d
 struct RowTiles {
   int count, low, extra;  // the first `extra` tiles have low + 1 rows, the others low
 
-  [[gnu::always_inline]] RowTiles(int rows, int tile_rows) : count((rows + tile_rows - 1) / tile_rows), low(rows / count), extra(rows % count) {}
+  [[gnu::always_inline]] RowTiles(int rows, int tile_rows)
+      : count((rows + tile_rows - 1) / tile_rows), low(rows / count), extra(rows % count) {}
   [[gnu::always_inline]] int first(int tile) const { return tile * low + (tile < extra ? tile : extra); }
   [[gnu::always_inline]] int rows(int tile) const { return low + (tile < extra ? 1 : 0); }
 };
@@ -28,8 +29,8 @@ struct RowTiles {
   return slices * ((k / slices + 1) / 2 * 2);
 }
 
-// FP8: where in the 64 bytes of a k pair the odd or even element of a column lies. Groups of 8 bytes 1 and 2 of every 32
-// stand exchanged, so that unpacking bytes within halves of an AVX2 register brings columns out in order.
+// FP8: where in the 64 bytes of a k pair the odd or even element of a column lies. Groups of 8 bytes 1 and 2 of every
+// 32 stand exchanged, so that unpacking bytes within halves of an AVX2 register brings columns out in order.
 [[gnu::always_inline]] constexpr int fp8_byte(int column, int odd) {
   const int byte = 2 * column + odd;
   const int group = byte / 8 % 4;
@@ -67,7 +68,7 @@ struct PanelJob {
   const float* scales = nullptr;         // FP8: [panel][k block][2] in slice 0
   std::int64_t scales_stride = 0;        // floats from slice to slice
   std::int64_t scales_panel_stride = 0;  // floats from panel to panel
-  std::int64_t input_origin = 0;         // FP8: where this matrix begins in the stored one: blocks are counted from there
+  std::int64_t input_origin = 0;  // FP8: where this matrix begins in the stored one: blocks are counted from there
 
   const float* bias = nullptr;  // of the first panel's first output, or null
   float* out = nullptr;         // first row, the first panel's first column

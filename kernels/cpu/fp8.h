@@ -1,4 +1,5 @@
-// e4m3 (no infinities, 0x7f and 0xff NaN) to bf16, exact: every e4m3 number, subnormals included, is a normal bf16 number.
+// e4m3 (no infinities, 0x7f and 0xff NaN) to bf16, exact: every e4m3 number, subnormals included, is a normal bf16
+// number.
 #pragma once
 
 #include <cstdint>

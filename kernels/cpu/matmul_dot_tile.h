@@ -1,4 +1,5 @@
-// Tiles of 32 outputs whose x comes as words of two bf16: VDPBF16PS where the CPU has it, else what it is defined to do.
+// Tiles of 32 outputs whose x comes as words of two bf16: VDPBF16PS where the CPU has it, else what it is defined to
+// do.
 #pragma once
 
 #include "kernels/cpu/matmul_panel.h"

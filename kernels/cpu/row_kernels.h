@@ -263,8 +263,9 @@ inline std::int64_t at_least(const float* x, std::int64_t n, float threshold, st
   return count;
 }
 
-inline constexpr RowBody kBody{rms_norm,    layer_norm, rotate,  add,     widen,     interpolate, elementary,       softmax,
-                               combine,     slice_sum,  slice_exp, lane_maxima, divide,  first_not_finite, at_least};
+inline constexpr RowBody kBody{rms_norm,   layer_norm,       rotate,  add,       widen,     interpolate,
+                               elementary, softmax,          combine, slice_sum, slice_exp, lane_maxima,
+                               divide,     first_not_finite, at_least};
 
 }  // namespace row_kernels
 }  // namespace ZOETROPE_ISA

@@ -1,6 +1,6 @@
 // The row family in plain loops: the specification of what every body computes, bit for bit.
-// All of it is fp32 in both modes: only what a bf16 multiplier reads is rounded. Sums of a row run in 16 lanes by column mod 16, then lane i
-// meets lane i + 8, + 4, + 2, + 1.
+// All of it is fp32 in both modes: only what a bf16 multiplier reads is rounded. Sums of a row run in 16 lanes by
+// column mod 16, then lane i meets lane i + 8, + 4, + 2, + 1.
 #include <algorithm>
 #include <array>
 #include <cmath>

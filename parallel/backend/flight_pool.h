@@ -22,7 +22,8 @@ class FlightPool {
     return *under_way_.back();
   }
   void end(const Flight* flight) {
-    const auto own = std::find_if(under_way_.begin(), under_way_.end(), [flight](const auto& other) { return other.get() == flight; });
+    const auto own = std::find_if(under_way_.begin(), under_way_.end(),
+                                  [flight](const auto& other) { return other.get() == flight; });
     idle_.push_back(std::move(*own));
     under_way_.erase(own);
   }

@@ -245,7 +245,8 @@ class Watch {
     }
     const std::string how = status ? fmt::format("killed by signal {}", WTERMSIG(*status)) : "killed or crashed";
     say(fmt::format("{} in phase {}", how, described(shared_.note)), "a process that runs to the end of the job",
-        fmt::format("{}, then start the job again", what_to_see(status && WIFSIGNALED(*status) ? WTERMSIG(*status) : SIGKILL)));
+        fmt::format("{}, then start the job again",
+                    what_to_see(status && WIFSIGNALED(*status) ? WTERMSIG(*status) : SIGKILL)));
   }
 
   static const char* what_to_see(int signal) {
@@ -253,7 +254,8 @@ class Watch {
       case SIGKILL:
         return "signal 9 is often the kernel, out of memory: see its log and the launcher's words";
       case SIGBUS:
-        return "signal 7 is often a file that shrank or a disk that failed while it was mapped: check the checkpoint and /dev/shm";
+        return "signal 7 is often a file that shrank or a disk that failed while it was mapped: check the checkpoint "
+               "and /dev/shm";
       case SIGSEGV:
       case SIGILL:
       case SIGFPE:

@@ -59,9 +59,9 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew after
-// each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll moves
-// about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
+// How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew
+// after each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll
+// moves about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
 class Patience {
  public:
   void progressed(std::size_t bytes_pending) {
@@ -175,7 +175,8 @@ class MpiCommunicator : public Communicator {
   FlightPool<MpiFlight> flights_;
 };
 
-Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                               std::string_view what) {
   check(std::this_thread::get_id() == endpoint_->thread, "one thread of a rank calls MPI");
   endpoint_->board->throw_if_stopped();
   copy_own_parts(rank(), sends, receives, what);
@@ -276,7 +277,8 @@ void MpiFlight::completed(int count, int error) {
 // One poll, which moves messages of all exchanges: true when some of this one were done by it.
 bool MpiFlight::moved() {
   int count = 0;
-  const int error = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  const int error =
+      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
   if (count == MPI_UNDEFINED) {  // nothing is left
     pending_ = 0;
     return true;
@@ -344,8 +346,8 @@ void MpiFlight::wait() {
   }
 }
 
-// The memory of the parts is about to go, so nothing may be received into it any more. Sends are left alone; no MPI call but
-// the abort follows.
+// The memory of the parts is about to go, so nothing may be received into it any more. Sends are left alone; no MPI
+// call but the abort follows.
 void MpiFlight::withdraw() noexcept {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] != MPI_REQUEST_NULL && messages_[i].receive) {

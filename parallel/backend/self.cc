@@ -37,7 +37,8 @@ class SelfCommunicator : public Communicator {
   void set_deadline(std::chrono::milliseconds) override {}  // nobody is waited for
 
  private:
-  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) override {
+  Flight& start(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                std::string_view what) override {
     job_->board.throw_if_stopped();
     check(std::all_of(sends.begin(), sends.end(), [](const SendPart& part) { return part.peer == 0; }) &&
               std::all_of(receives.begin(), receives.end(), [](const ReceivePart& part) { return part.peer == 0; }),

@@ -69,7 +69,8 @@ class ThreadFlight : public Flight {
  private:
   friend class ThreadCommunicator;
   bool all_taken() const {
-    return std::all_of(posts_.begin(), posts_.end(), [](const Post& post) { return post.state == Post::State::kTaken; });
+    return std::all_of(posts_.begin(), posts_.end(),
+                       [](const Post& post) { return post.state == Post::State::kTaken; });
   }
   bool done() const { return outstanding_.empty() && all_taken(); }
   std::vector<int> missing() const;
@@ -127,7 +128,8 @@ class ThreadCommunicator : public Communicator {
   std::vector<bool> late_;  // peers whose next message has not arrived, in one pass over the flights
 };
 
-Flight& ThreadCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives, std::string_view what) {
+Flight& ThreadCommunicator::start(std::span<const SendPart> sends, std::span<const ReceivePart> receives,
+                                  std::string_view what) {
   job_.board.throw_if_stopped();
   copy_own_parts(rank(), sends, receives, what);
   ThreadFlight& flight = flights_.begin(*this);
@@ -161,8 +163,8 @@ void ThreadCommunicator::send(std::span<const SendPart> sends, ThreadFlight& fli
   }
 }
 
-// Fills every receive of every flight whose message is there; true when at least one was filled. Flights in the order of
-// posting: a receive whose sender still owes an earlier one must not take its message.
+// Fills every receive of every flight whose message is there; true when at least one was filled. Flights in the order
+// of posting: a receive whose sender still owes an earlier one must not take its message.
 bool ThreadCommunicator::take_arrived(Lock& lock) {
   bool moved = false;
   late_.assign(static_cast<std::size_t>(size()), false);
@@ -210,8 +212,8 @@ bool ThreadCommunicator::take_arrived(Lock& lock, ThreadFlight& flight) {
   return moved;
 }
 
-// One look at all that is under way: true when something moved. Throws when the job was stopped, or when the flight is not
-// done a deadline after `since`.
+// One look at all that is under way: true when something moved. Throws when the job was stopped, or when the flight is
+// not done a deadline after `since`.
 bool ThreadCommunicator::moved(Lock& lock, ThreadFlight& flight, std::chrono::steady_clock::time_point since) {
   const bool moved = take_arrived(lock);
   if (flight.done()) {

@@ -39,7 +39,8 @@ std::string question_of(const ChatRequest& request) {
   return "";
 }
 
-json::Object error_record(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code, const std::string& message) {
+json::Object error_record(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code,
+                          const std::string& message) {
   json::Object record;
   record["id"] = id;
   record["custom_id"] = custom_id ? json::Value(*custom_id) : json::Value(nullptr);
@@ -60,17 +61,21 @@ std::ifstream input_of(const BatchSettings& settings) {
   std::error_code ec;
   std::ifstream input(settings.input, std::ios::binary);
   if (!input || std::filesystem::is_directory(settings.input, ec)) {
-    refuse(Radius::kStartup, {settings.input.string(), std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
-                              "a file of batch lines", "check --input"});
+    refuse(Radius::kStartup,
+           {settings.input.string(),
+            std::filesystem::exists(settings.input, ec) ? "something that cannot be read" : "no such file",
+            "a file of batch lines", "check --input"});
   }
   return input;
 }
 
-// The output, unless it is the input: lines would count as answers, and a last line without an end as a torn one to cut away.
+// The output, unless it is the input: lines would count as answers, and a last line without an end as a torn one to cut
+// away.
 const std::filesystem::path& output_of(const BatchSettings& settings) {
   std::error_code ec;
   if (std::filesystem::equivalent(settings.input, settings.output, ec)) {
-    refuse(Radius::kStartup, {"--output", settings.output.string() + ", which is the input", "a file of its own for the answers", "name another --output"});
+    refuse(Radius::kStartup, {"--output", settings.output.string() + ", which is the input",
+                              "a file of its own for the answers", "name another --output"});
   }
   return settings.output;
 }
@@ -135,7 +140,8 @@ class Feeder {
     }
     try {
       if (line.size() > kLineBytesMax) {
-        refuse(Radius::kRequest, {where, fmt::format("{} bytes", line.size()), fmt::format("at most {}", kLineBytesMax), "name the film by its path"});
+        refuse(Radius::kRequest, {where, fmt::format("{} bytes", line.size()), fmt::format("at most {}", kLineBytesMax),
+                                  "name the film by its path"});
       }
       const json::Value value = json::parse(line, {where, Radius::kRequest});
       const json::Fields fields(value, {where, Radius::kRequest});
@@ -147,7 +153,8 @@ class Feeder {
       }
       if (!seen_.insert(*custom_id).second) {
         code = kRepeatedId;
-        fields.refuse("custom_id", zoetrope::quoted(*custom_id) + ", which stands on an earlier line", "an id of its own for every line", "rename it");
+        fields.refuse("custom_id", zoetrope::quoted(*custom_id) + ", which stands on an earlier line",
+                      "an id of its own for every line", "rename it");
       }
       if (const std::string url = fields.text_or("url", "/v1/chat/completions"); url != "/v1/chat/completions") {
         fields.refuse("url", zoetrope::quoted(url), "'/v1/chat/completions'", "send chat completions");
@@ -155,14 +162,18 @@ class Feeder {
       if (const std::string method = fields.text_or("method", "POST"); method != "POST") {
         fields.refuse("method", zoetrope::quoted(method), "'POST'", "correct the line");
       }
-      submit(read_chat_request(fields.child("body"), *custom_id, settings_.input.parent_path(), engine_.generation()), id);
+      submit(read_chat_request(fields.child("body"), *custom_id, settings_.input.parent_path(), engine_.generation()),
+             id);
     } catch (const Error& error) {
       if (error.radius() != Radius::kRequest) {
         throw;
       }
       record_failure(id, custom_id, code, "", error.what());
     } catch (const std::bad_alloc&) {
-      record_failure(id, custom_id, code, "", where + ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
+      record_failure(
+          id, custom_id, code, "",
+          where +
+              ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
     }
   }
 
@@ -186,7 +197,8 @@ class Feeder {
   }
 
   // Engine thread.
-  void finished(const std::string& id, const std::string& custom_id, const std::string& question, bool logprobs, const Answer& answer) {
+  void finished(const std::string& id, const std::string& custom_id, const std::string& question, bool logprobs,
+                const Answer& answer) {
     try {
       if (!answer.error.empty()) {
         record_failure(id, custom_id, kInvalid, question, answer.error);
@@ -194,7 +206,9 @@ class Feeder {
         json::Object record;
         record["id"] = id;
         record["custom_id"] = custom_id;
-        record["response"] = json::Object{{"status_code", 200}, {"request_id", id}, {"body", completion("chatcmpl-" + id, answer, logprobs, context_)}};
+        record["response"] = json::Object{{"status_code", 200},
+                                          {"request_id", id},
+                                          {"body", completion("chatcmpl-" + id, answer, logprobs, context_)}};
         record["error"] = nullptr;
         journal_.append(record);
         BatchCounts now;
@@ -216,8 +230,8 @@ class Feeder {
     room_.notify_one();
   }
 
-  void record_failure(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code, const std::string& question,
-                      const std::string& why) {
+  void record_failure(const std::string& id, const std::optional<std::string>& custom_id, std::string_view code,
+                      const std::string& question, const std::string& why) {
     if ((!custom_id || code == kRepeatedId) && journal_.failed_lines().contains(id)) {
       const std::lock_guard lock(mutex_);
       ++counts_.kept;

@@ -63,7 +63,8 @@ json::Object usage_of(const Answer& answer) {
   return {{"prompt_tokens", answer.prompt_tokens},
           {"completion_tokens", completion_tokens},
           {"total_tokens", answer.prompt_tokens + completion_tokens},
-          {"prompt_tokens_details", json::Object{{"cached_tokens", answer.cached_tokens}, {"image_tokens", image}, {"video_tokens", video}}}};
+          {"prompt_tokens_details",
+           json::Object{{"cached_tokens", answer.cached_tokens}, {"image_tokens", image}, {"video_tokens", video}}}};
 }
 
 }  // namespace

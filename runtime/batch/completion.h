@@ -16,7 +16,8 @@ struct CompletionContext {
   bool thinking = false;                 // split reasoning from content at </think>
 };
 
-// {"id", "object": "chat.completion", "choices": [...], "usage": {...}, "system_fingerprint", "seed", "media": [...], "timing": {...}}
+// {"id", "object": "chat.completion", "choices": [...], "usage": {...}, "system_fingerprint", "seed", "media": [...],
+// "timing": {...}}
 json::Object completion(const std::string& id, const Answer& answer, bool logprobs, const CompletionContext& context);
 
 json::Object media_report(const MediaReport& report);

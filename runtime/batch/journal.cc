@@ -17,7 +17,8 @@ namespace zoetrope {
 namespace {
 
 [[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view action, std::string remedy) {
-  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno), "a file that can be written", std::move(remedy)});
+  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno),
+                            "a file that can be written", std::move(remedy)});
 }
 
 std::string contents(const std::filesystem::path& file) {
@@ -50,8 +51,9 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
     ::close(descriptor_);
     descriptor_ = -1;
-    refuse(Radius::kStartup, {file_.string(), "a file that another run is writing", "one run at a time for one output file",
-                              "wait for the other run or name another --output"});
+    refuse(Radius::kStartup,
+           {file_.string(), "a file that another run is writing", "one run at a time for one output file",
+            "wait for the other run or name another --output"});
   }
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {

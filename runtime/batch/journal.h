@@ -1,5 +1,6 @@
-// The output file of a batch: one JSON record a line, appended and flushed as answers finish, so that a run that was cut off
-// loses nothing that was answered. A torn last line (power loss in the middle of a write) is cut away when it is opened.
+// The output file of a batch: one JSON record a line, appended and flushed as answers finish, so that a run that was
+// cut off loses nothing that was answered. A torn last line (power loss in the middle of a write) is cut away when it
+// is opened.
 #pragma once
 
 #include <filesystem>
@@ -16,16 +17,16 @@ inline constexpr const char* kRepeatedId = "repeated_custom_id";
 
 class Journal {
  public:
-  // Opens or creates `file`, reads the custom_ids that are answered. retry_errors: records of errors are dropped first (the
-  // file is replaced atomically). Error(kStartup) on a line that is no record.
+  // Opens or creates `file`, reads the custom_ids that are answered. retry_errors: records of errors are dropped first
+  // (the file is replaced atomically). Error(kStartup) on a line that is no record.
   Journal(std::filesystem::path file, bool retry_errors);
   ~Journal();
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
   const std::set<std::string>& answered() const { return answered_; }
-  // Ids (batch_req_LINE) of recorded lines that have no custom_id of their own: none, or the one of an earlier line, whose
-  // answer such a record is not.
+  // Ids (batch_req_LINE) of recorded lines that have no custom_id of their own: none, or the one of an earlier line,
+  // whose answer such a record is not.
   const std::set<std::string>& failed_lines() const { return failed_lines_; }
   std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
 

@@ -106,7 +106,8 @@ std::optional<Complaint> pp_refusal(const ModelConfig& config, int pp) {
     return std::nullopt;
   }
   return Complaint{fmt::format("a pipeline of {} stages", pp), fmt::format("{} layers for {} stages", layers, pp),
-                   "at least one layer for each of at least one stage", fmt::format("choose --pp 1 to --pp {}", layers)};
+                   "at least one layer for each of at least one stage",
+                   fmt::format("choose --pp 1 to --pp {}", layers)};
 }
 
 void check_pp(const ModelConfig& config, int pp) {

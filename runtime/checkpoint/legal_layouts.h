@@ -1,4 +1,5 @@
-// Which tensor-parallel sizes and pipelines a model allows (docs/one-answer.md, rules 2 and 6): pure arithmetic on the configuration.
+// Which tensor-parallel sizes and pipelines a model allows (docs/one-answer.md, rules 2 and 6): pure arithmetic on the
+// configuration.
 #pragma once
 
 #include <cstdint>

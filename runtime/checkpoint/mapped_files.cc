@@ -55,9 +55,11 @@ void remember_mapping(const std::byte* memory, std::size_t bytes, const std::fil
     std::uintptr_t free = 0;
     if (mapping.begin.compare_exchange_strong(free, begin)) {
       mapping.end.store(begin + bytes);
-      mapping.line.store(new std::string("zoetrope: " + path.string() + ": it shrank while it was read, expected " + std::to_string(bytes) +
-                                         " bytes to stay; leave a checkpoint alone while it is loaded, or fetch the file again\n"),
-                         std::memory_order_release);
+      mapping.line.store(
+          new std::string("zoetrope: " + path.string() + ": it shrank while it was read, expected " +
+                          std::to_string(bytes) +
+                          " bytes to stay; leave a checkpoint alone while it is loaded, or fetch the file again\n"),
+          std::memory_order_release);
       return;
     }
   }

@@ -73,10 +73,11 @@ CLI::Validator bytes() {
         const char* end = word.data() + word.size();
         const auto read = std::from_chars(word.data(), end, number);
         std::string unit;
-        std::transform(read.ptr, end, std::back_inserter(unit), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-        static const std::map<std::string, int> powers{{"", 0}, {"b", 0}, {"k", 10}, {"kb", 10}, {"kib", 10}, {"m", 20}, {"mb", 20}, {"mib", 20},
-                                                       {"g", 30}, {"gb", 30}, {"gib", 30}, {"t", 40}, {"tb", 40}, {"tib", 40},
-                                                       {"p", 50}, {"pb", 50}, {"pib", 50}};
+        std::transform(read.ptr, end, std::back_inserter(unit),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        static const std::map<std::string, int> powers{
+            {"", 0},    {"b", 0},    {"k", 10}, {"kb", 10}, {"kib", 10}, {"m", 20}, {"mb", 20}, {"mib", 20}, {"g", 30},
+            {"gb", 30}, {"gib", 30}, {"t", 40}, {"tb", 40}, {"tib", 40}, {"p", 50}, {"pb", 50}, {"pib", 50}};
         const auto power = powers.find(unit.substr(std::min(unit.size(), unit.find_first_not_of(' '))));
         if (read.ec == std::errc() && power != powers.end()) {
           number = std::ldexp(number, power->second);
@@ -85,52 +86,76 @@ CLI::Validator bytes() {
             return std::string();
           }
         }
-        return fmt::format("found {}, expected bytes from 1 on, e.g. 512MiB or 1.5GiB (units: B, KiB, MiB, GiB, TiB, PiB)", zoetrope::quoted(word));
+        return fmt::format(
+            "found {}, expected bytes from 1 on, e.g. 512MiB or 1.5GiB (units: B, KiB, MiB, GiB, TiB, PiB)",
+            zoetrope::quoted(word));
       },
       "");
 }
 
 void add_run_options(CLI::App* app, RunArguments& run) {
-  app->add_option("--model", run.model, "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
+  app->add_option("--model", run.model,
+                  "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
   static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
   app->add_option("--precision", run.precision, "bf16 (products of bf16 numbers, sums in fp32) or fp32; default bf16")
       ->transform(one_of(precisions));
-  app->add_option("--body", run.body, "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
-  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")->check(whole(1, 1024));
+  app->add_option(
+      "--body", run.body,
+      "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
+  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")
+      ->check(whole(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
       ->check(whole(1, 1024));
   app->add_option(
          "--ring", run.ring,
          "ring members among which sequences are dealt, a power of two (left out: ranks / pp / tp, any number)")
       ->check(whole(1, 65536));
-  app->add_option("--pp", run.pp, "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")->check(whole(1, 1024));
-  app->add_option("--waves", run.waves, "most waves of a step that follow each other through the stages (left out: 4 for each stage)")->check(whole(1, 1024));
-  app->add_option("--kv-memory", run.kv_bytes, "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
+  app->add_option("--pp", run.pp,
+                  "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")
+      ->check(whole(1, 1024));
+  app->add_option("--waves", run.waves,
+                  "most waves of a step that follow each other through the stages (left out: 4 for each stage)")
+      ->check(whole(1, 1024));
+  app->add_option("--kv-memory", run.kv_bytes,
+                  "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
       ->transform(bytes());
-  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")->check(whole(1, std::numeric_limits<std::int64_t>::max()));
-  app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")->check(whole(2, 1 << 20));
-  app->add_option("--span", run.span, "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
+  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")
+      ->check(whole(1, std::numeric_limits<std::int64_t>::max()));
+  app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")
+      ->check(whole(2, 1 << 20));
+  app->add_option(
+         "--span", run.span,
+         "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
       ->check(whole(1, 64));
   static const std::map<std::string, RingTransport> transports{
       {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
   app->add_option("--ring-transport", run.ring_transport,
-                  "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same bits; default auto")
+                  "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same "
+                  "bits; default auto")
       ->transform(one_of(transports));
-  app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")->check(whole(1, 4096));
+  app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")
+      ->check(whole(1, 4096));
   app->add_option("--full-chunk-context", run.full_chunk_context,
-                  "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the same time; default 32768")
+                  "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the "
+                  "same time; default 32768")
       ->check(whole(0, 1 << 24));
-  app->add_flag("--no-prefix-cache", run.no_prefix_cache, "compute every prompt from its first token, also where another one began with the same film");
-  app->add_option("--ep", run.ep, "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks (left out: as many as ranks)")
+  app->add_flag("--no-prefix-cache", run.no_prefix_cache,
+                "compute every prompt from its first token, also where another one began with the same film");
+  app->add_option("--ep", run.ep,
+                  "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks "
+                  "(left out: as many as ranks)")
       ->check(whole(1, 65536));
   app->add_option("--expert-placement", run.expert_placement,
-                  "which ranks of a stage hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], ...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
+                  "which ranks of a stage hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], "
+                  "...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
                   "(from --expert-load); left out: dealt in order. The answers are the same");
   app->add_option("--expert-load", run.expert_load, "for --expert-placement auto: the counts that a former run wrote");
   app->add_option("--expert-load-out", run.expert_load_out, "write how many tokens chose each expert, at the end");
-  app->add_option("--expert-extra", run.expert_extra, "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
+  app->add_option("--expert-extra", run.expert_extra,
+                  "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
       ->check(whole(0, 65536));
-  app->add_option("--metrics-file", run.metrics_file, "write counters in Prometheus' text format every 10 seconds and at the end");
+  app->add_option("--metrics-file", run.metrics_file,
+                  "write counters in Prometheus' text format every 10 seconds and at the end");
   app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
   app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }
@@ -144,13 +169,15 @@ void add_video_options(CLI::App* app, AskArguments& ask) {
   app->add_option("--total-pixels", ask.total_pixels, "most pixels of all sampled frames of a film together");
   app->add_option("--video-start", ask.video_start, "seconds: leave out what is before");
   app->add_option("--video-end", ask.video_end, "seconds: leave out what is after");
-  app->add_flag("--reference-timestamps", ask.reference_timestamps, "frame times as index / fps, also where the film's clock differs");
+  app->add_flag("--reference-timestamps", ask.reference_timestamps,
+                "frame times as index / fps, also where the film's clock differs");
   app->add_flag("--no-rotate", ask.no_rotate, "do not turn the film as its display matrix says");
 }
 
 void add_sampling_options(CLI::App* app, AskArguments& ask) {
   app->add_option("--max-tokens", ask.max_tokens, "longest answer in tokens (left out: the rest of the context)");
-  app->add_option("--temperature", ask.temperature, "0 is greedy (left out: the checkpoint's generation_config.json, as for the next four)");
+  app->add_option("--temperature", ask.temperature,
+                  "0 is greedy (left out: the checkpoint's generation_config.json, as for the next four)");
   app->add_option("--top-k", ask.top_k, "draw from the k likeliest tokens");
   app->add_option("--top-p", ask.top_p, "draw from the likeliest tokens that make up p");
   app->add_option("--min-p", ask.min_p, "drop tokens below this share of the likeliest");
@@ -187,8 +214,9 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
         } else if (i == 1) {
           static constexpr std::string_view commands[] = {"ask", "batch", "inspect", "bench", "version"};
           const std::string nearest = nearest_name(word, commands);
-          throw UsageError(fmt::format("unknown command {}: expected {}; see zoetrope --help", zoetrope::quoted(word),
-                                       nearest.empty() ? "one of ask, batch, inspect, bench, version" : "perhaps '" + nearest + "'"));
+          throw UsageError(fmt::format(
+              "unknown command {}: expected {}; see zoetrope --help", zoetrope::quoted(word),
+              nearest.empty() ? "one of ask, batch, inspect, bench, version" : "perhaps '" + nearest + "'"));
         }
       }
       continue;
@@ -219,7 +247,9 @@ void check_values(CLI::App& app) {
       } else if (option->get_type_name().starts_with("INT")) {
         option->check(CLI::Validator(
             [](std::string& word) {
-              return whole_number(word) ? std::string() : fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
+              return whole_number(word)
+                         ? std::string()
+                         : fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
             },
             ""));
       } else if (option->get_type_name().starts_with("FLOAT")) {
@@ -227,8 +257,9 @@ void check_values(CLI::App& app) {
             [](std::string& word) {
               double number = 0;
               const auto read = std::from_chars(word.data(), word.data() + word.size(), number);
-              return read.ec == std::errc() && read.ptr == word.data() + word.size() ? std::string()
-                                                                                     : fmt::format("found {}, expected a number", zoetrope::quoted(word));
+              return read.ec == std::errc() && read.ptr == word.data() + word.size()
+                         ? std::string()
+                         : fmt::format("found {}, expected a number", zoetrope::quoted(word));
             },
             ""));
       }
@@ -243,7 +274,9 @@ std::string mismatch_of(const CLI::ArgumentMismatch& error) {
   if (said.find("missing") != std::string_view::npos) {
     return fmt::format("{}: found nothing behind it, expected a value", name);
   }
-  return said.find("override") != std::string_view::npos ? fmt::format("--{}: found a value, expected the flag alone", name) : std::string(said);
+  return said.find("override") != std::string_view::npos
+             ? fmt::format("--{}: found a value, expected the flag alone", name)
+             : std::string(said);
 }
 
 // What is spread over members or cut over ranks is halved again and again.
@@ -265,8 +298,10 @@ void check_powers_of_two(const RunArguments& run) {
 // A balanced placement needs a load to be balanced from, and nothing else reads one.
 void check_experts(const RunArguments& run) {
   if ((run.expert_placement == "auto") == run.expert_load.empty()) {
-    throw UsageError(fmt::format("--expert-placement {} {} --expert-load: expected both 'auto' and a load file or neither; see zoetrope ask --help",
-                                 zoetrope::quoted(run.expert_placement.string()), run.expert_load.empty() ? "without" : "with"));
+    throw UsageError(
+        fmt::format("--expert-placement {} {} --expert-load: expected both 'auto' and a load file or neither; see "
+                    "zoetrope ask --help",
+                    zoetrope::quoted(run.expert_placement.string()), run.expert_load.empty() ? "without" : "with"));
   }
 }
 
@@ -279,8 +314,11 @@ Arguments parse_arguments(int argc, char** argv) {
   app.get_formatter()->column_width(34);
 
   CLI::App* ask = app.add_subcommand("ask", "answer one question about pictures and films");
-  const CLI::Option* image = ask->add_option("--image", "a picture (JPEG, PNG, WebP, BMP, GIF); may be given several times")
-                                 ->expected(1)->take_all()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  const CLI::Option* image =
+      ask->add_option("--image", "a picture (JPEG, PNG, WebP, BMP, GIF); may be given several times")
+          ->expected(1)
+          ->take_all()
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   const CLI::Option* video = ask->add_option("--video", "a film; may be given several times")
                                  ->expected(1)->take_all()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   ask->add_option("question", arguments.ask.question, "the question")->required();
@@ -291,10 +329,12 @@ Arguments parse_arguments(int argc, char** argv) {
   add_sampling_options(ask, arguments.ask);
   add_run_options(ask, arguments.run);
 
-  CLI::App* batch = app.add_subcommand("batch", "answer a file of OpenAI batch lines; a rerun continues where it was cut off");
+  CLI::App* batch =
+      app.add_subcommand("batch", "answer a file of OpenAI batch lines; a rerun continues where it was cut off");
   batch->add_option("--input", arguments.batch.input, "the lines; media paths are relative to this file")->required();
   batch->add_option("--output", arguments.batch.output, "the answers, appended as they finish")->required();
-  batch->add_flag("--retry-errors", arguments.batch.retry_errors, "answer lines again that an earlier run recorded as errors");
+  batch->add_flag("--retry-errors", arguments.batch.retry_errors,
+                  "answer lines again that an earlier run recorded as errors");
   add_run_options(batch, arguments.run);
 
   CLI::App* inspect = app.add_subcommand("inspect", "sizes, totals, legal layouts and faults of a checkpoint");
@@ -302,16 +342,28 @@ Arguments parse_arguments(int argc, char** argv) {
   inspect->add_flag("--json", arguments.inspect.json, "print one JSON object");
   inspect->add_flag("--digests", arguments.inspect.digests, "read every byte and print a SHA-256 of each file");
 
-  CLI::App* bench = app.add_subcommand("bench", "measure the kernels, the ring, the pipeline, the exchange of experts, messages between ranks, or a model");
-  bench->add_option("what", arguments.bench.what,
-                    "kernels; ring (attention over all ranks); fabric (messages and collectives); exchange (tokens to experts and home); pipeline (idle stages, with --pp); "
-                    "left out: the model of --model")
+  CLI::App* bench = app.add_subcommand(
+      "bench",
+      "measure the kernels, the ring, the pipeline, the exchange of experts, messages between ranks, or a model");
+  bench
+      ->add_option("what", arguments.bench.what,
+                   "kernels; ring (attention over all ranks); fabric (messages and collectives); exchange (tokens to "
+                   "experts and home); pipeline (idle stages, with --pp); "
+                   "left out: the model of --model")
       ->check(CLI::IsMember({"kernels", "ring", "fabric", "exchange", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
       ->check(CLI::IsMember({"pp", "tg", "batch"}));
-  bench->add_option("--tokens", arguments.bench.tokens, "tokens to prefill or to decode, of a step of the ring; default 512")->check(whole(1, 1 << 24));
-  bench->add_option("--depth", arguments.bench.depth, "tokens of context before them; default 0. Of the ring: context with them, without the steps that follow (left out: 16384, 32768, 65536)")->check(whole(0, 1 << 24));
-  bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")->check(whole(1, 4096));
+  bench
+      ->add_option("--tokens", arguments.bench.tokens,
+                   "tokens to prefill or to decode, of a step of the ring; default 512")
+      ->check(whole(1, 1 << 24));
+  bench
+      ->add_option("--depth", arguments.bench.depth,
+                   "tokens of context before them; default 0. Of the ring: context with them, without the steps that "
+                   "follow (left out: 16384, 32768, 65536)")
+      ->check(whole(0, 1 << 24));
+  bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")
+      ->check(whole(1, 4096));
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(whole(1, 1000));
   bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");

@@ -50,7 +50,8 @@ struct AskArguments {
   std::string system;
   bool json = false;
   std::optional<std::int64_t> max_tokens, seed, num_frames, max_frames, min_pixels, max_pixels, total_pixels, top_k;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, fps, video_start, video_end;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, fps,
+      video_start, video_end;
   std::vector<std::string> stop;
   bool reference_timestamps = false, no_rotate = false, add_vision_id = false;
 };

@@ -27,7 +27,8 @@ void put(json::Object& body, std::string_view key, const std::optional<T>& value
 json::Object body_of(const AskArguments& ask) {
   json::Array content;
   for (const AskMedium& medium : ask.media) {
-    content.push_back(json::Object{{"type", medium.video ? "video" : "image"}, {medium.video ? "video" : "image", medium.reference}});
+    content.push_back(
+        json::Object{{"type", medium.video ? "video" : "image"}, {medium.video ? "video" : "image", medium.reference}});
   }
   content.push_back(json::Object{{"type", "text"}, {"text", ask.question}});
   json::Array messages;
@@ -77,12 +78,14 @@ json::Object body_of(const AskArguments& ask) {
 }
 
 std::string line_of(const MediaReport& report) {
-  std::string line = report.kind == "image"
-                         ? fmt::format("{}: {}x{} seen at {}x{}, {} tokens", report.file, report.source_width, report.source_height,
-                                       report.resized_width, report.resized_height, report.tokens)
-                         : fmt::format("{}: {} of {} frames ({:.3g} a second, {:.1f} s to {:.1f} s), {}x{} seen at {}x{}, {} tokens", report.file,
-                                       report.frames_used, report.source_frames, report.fps_used, report.seconds_first, report.seconds_last,
-                                       report.source_width, report.source_height, report.resized_width, report.resized_height, report.tokens);
+  std::string line =
+      report.kind == "image"
+          ? fmt::format("{}: {}x{} seen at {}x{}, {} tokens", report.file, report.source_width, report.source_height,
+                        report.resized_width, report.resized_height, report.tokens)
+          : fmt::format("{}: {} of {} frames ({:.3g} a second, {:.1f} s to {:.1f} s), {}x{} seen at {}x{}, {} tokens",
+                        report.file, report.frames_used, report.source_frames, report.fps_used, report.seconds_first,
+                        report.seconds_last, report.source_width, report.source_height, report.resized_width,
+                        report.resized_height, report.tokens);
   for (const std::string& note : report.notes) {
     line += "; " + note;
   }
@@ -95,8 +98,9 @@ void print_report(const Answer& answer, const Engine& engine, bool seed_matters)
     out += one_line(line_of(report)) + "\n";
   }
   if (!answer.media.empty()) {
-    out += fmt::format("frames decoded in {}, of which {} beside other work\n", human_seconds(answer.film_decode_seconds),
-                       human_seconds(std::max(0.0, answer.film_decode_seconds - answer.film_wait_seconds)));
+    out +=
+        fmt::format("frames decoded in {}, of which {} beside other work\n", human_seconds(answer.film_decode_seconds),
+                    human_seconds(std::max(0.0, answer.film_decode_seconds - answer.film_wait_seconds)));
   }
   out += fmt::format("{} prompt tokens: encoded in {}, prefilled in {}; {} answer tokens in {} ({:.1f} tokens/s); {}\n",
                      answer.prompt_tokens, human_seconds(answer.encode_seconds), human_seconds(answer.prefill_seconds),
@@ -134,12 +138,14 @@ void print_json(const Answer& answer, const Engine& engine, const std::filesyste
 // The leader's part: look at the media while the engine loop already beats, then submit and wait.
 class Asker {
  public:
-  Asker(Engine& engine, const AskArguments& ask) : engine_(engine), ask_(ask), prefill_("prefill", "tokens", !ask.json) {}
+  Asker(Engine& engine, const AskArguments& ask)
+      : engine_(engine), ask_(ask), prefill_("prefill", "tokens", !ask.json) {}
 
   void submit() {
     try {
       const json::Object body = body_of(ask_);
-      ChatRequest request = read_chat_request(json::Fields(body, {"ask", Radius::kRequest}), "ask", {}, engine_.generation());
+      ChatRequest request =
+          read_chat_request(json::Fields(body, {"ask", Radius::kRequest}), "ask", {}, engine_.generation());
       seed_matters_ = request.sampling.temperature > 0;
       Prompt prompt = engine_.prompt_writer().write(request);
       RequestCallbacks callbacks;

@@ -159,7 +159,9 @@ struct Bench {
         totals(figures, form, *arrived, tokens, shape);
         continue;
       }
-      const auto slowest = [&](double own_seconds) { return std::ranges::max(all_gather_value(world, own_seconds, kGathering)); };
+      const auto slowest = [&](double own_seconds) {
+        return std::ranges::max(all_gather_value(world, own_seconds, kGathering));
+      };
       dispatch.push_back(slowest(dispatch_seconds));
       product.push_back(slowest(product_seconds));
       combine.push_back(slowest(combine_seconds));

@@ -1,5 +1,5 @@
-// `mpirun -n N zoetrope bench fabric`: what a message and the project's own collectives cost by size, with the bytes that they
-// send beside the closed forms.
+// `mpirun -n N zoetrope bench fabric`: what a message and the project's own collectives cost by size, with the bytes
+// that they send beside the closed forms.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -74,7 +74,8 @@ struct Fabric {
     };
     const std::uint64_t sent = sent_by(run);
     const double seconds = once(bytes, run) / 2;
-    return {"latency 0 <-> 1", bytes, seconds, static_cast<double>(bytes) / seconds * 1e-9, sent, world.rank() < 2 ? bytes : 0};
+    return {"latency 0 <-> 1",           bytes, seconds, static_cast<double>(bytes) / seconds * 1e-9, sent,
+            world.rank() < 2 ? bytes : 0};
   }
 
   // Both directions at once, a window of messages under way.
@@ -91,13 +92,21 @@ struct Fabric {
     };
     const std::uint64_t sent = sent_by(run);
     const double seconds = once(bytes * window, run) / static_cast<double>(window);
-    return {"both ways, many at once", bytes, seconds, static_cast<double>(bytes) / seconds * 1e-9, sent, world.rank() < 2 ? bytes * window : 0};
+    return {"both ways, many at once",
+            bytes,
+            seconds,
+            static_cast<double>(bytes) / seconds * 1e-9,
+            sent,
+            world.rank() < 2 ? bytes * window : 0};
   }
 
   // Rows of 1 KiB and less, dealt over the ranks; `bytes` of all of them.
-  Row collective(std::string_view name, std::size_t bytes, const std::function<void(Rows<float>)>& operation, std::uint64_t closed_form) {
-    const auto columns = static_cast<std::int64_t>(std::min<std::size_t>(bytes / sizeof(float) / static_cast<std::size_t>(world.size()), 256));
-    const Rows<float> rows{reinterpret_cast<float*>(in.data()), static_cast<std::int64_t>(bytes / sizeof(float)) / columns, columns};
+  Row collective(std::string_view name, std::size_t bytes, const std::function<void(Rows<float>)>& operation,
+                 std::uint64_t closed_form) {
+    const auto columns = static_cast<std::int64_t>(
+        std::min<std::size_t>(bytes / sizeof(float) / static_cast<std::size_t>(world.size()), 256));
+    const Rows<float> rows{reinterpret_cast<float*>(in.data()),
+                           static_cast<std::int64_t>(bytes / sizeof(float)) / columns, columns};
     const auto run = [&] { operation(rows); };
     const std::uint64_t sent = sent_by(run);
     const double seconds = once(bytes, run);
@@ -105,7 +114,8 @@ struct Fabric {
   }
 };
 
-// The block of rows that a rank has of `bytes` of equal rows, as bytes: sizes here divide by the number of ranks, or almost.
+// The block of rows that a rank has of `bytes` of equal rows, as bytes: sizes here divide by the number of ranks, or
+// almost.
 std::uint64_t block_bytes(std::size_t bytes, int rank, int ranks) {
   const auto columns = std::min<std::size_t>(bytes / sizeof(float) / static_cast<std::size_t>(ranks), 256);
   const auto rows = static_cast<std::int64_t>(bytes / sizeof(float) / columns);
@@ -113,7 +123,8 @@ std::uint64_t block_bytes(std::size_t bytes, int rank, int ranks) {
 }
 
 std::vector<Row> measure(Communicator& world, int reps, std::size_t most) {
-  Fabric fabric{.world = world, .reps = reps, .out = std::vector<std::byte>(most), .in = std::vector<std::byte>(4 * most)};
+  Fabric fabric{
+      .world = world, .reps = reps, .out = std::vector<std::byte>(most), .in = std::vector<std::byte>(4 * most)};
   const int n = world.size();
   std::vector<Row> rows;
   for (const auto& kind : {&Fabric::latency, &Fabric::bandwidth}) {
@@ -132,18 +143,24 @@ std::vector<Row> measure(Communicator& world, int reps, std::size_t most) {
     for (int rank = 0; rank < n; ++rank) {
       all += block_bytes(bytes, rank, n);
     }
-    rows.push_back(fabric.collective("all-gather of rows", bytes, [&](Rows<float> r) { all_gather_rows(world, r, false, "all-gather"); }, own * static_cast<std::uint64_t>(n - 1)));
+    rows.push_back(fabric.collective(
+        "all-gather of rows", bytes, [&](Rows<float> r) { all_gather_rows(world, r, false, "all-gather"); },
+        own * static_cast<std::uint64_t>(n - 1)));
     if ((n & (n - 1)) == 0) {
-      rows.push_back(fabric.collective("reduce-scatter of rows", bytes, [&](Rows<float> r) { tree_reduce_scatter_rows(world, r, "reduce-scatter"); }, all - own));
+      rows.push_back(fabric.collective(
+          "reduce-scatter of rows", bytes, [&](Rows<float> r) { tree_reduce_scatter_rows(world, r, "reduce-scatter"); },
+          all - own));
     }
   }
   return rows;
 }
 
 std::string table(const std::vector<Row>& rows) {
-  std::string text = fmt::format("{:<26} {:>10} {:>12} {:>9} {:>14} {:>14}\n", "operation", "bytes", "us", "GB/s", "rank 0 sends", "closed form");
+  std::string text = fmt::format("{:<26} {:>10} {:>12} {:>9} {:>14} {:>14}\n", "operation", "bytes", "us", "GB/s",
+                                 "rank 0 sends", "closed form");
   for (const Row& row : rows) {
-    text += fmt::format("{:<26} {:>10} {:>12.2f} {:>9.3f} {:>14} {:>14}\n", row.operation, row.bytes, row.seconds * 1e6, row.gigabytes_per_second, row.sent, row.closed_form);
+    text += fmt::format("{:<26} {:>10} {:>12.2f} {:>9.3f} {:>14} {:>14}\n", row.operation, row.bytes, row.seconds * 1e6,
+                        row.gigabytes_per_second, row.sent, row.closed_form);
   }
   return text;
 }
@@ -167,9 +184,11 @@ std::string json_of(const std::vector<Row>& rows) {
 int run_bench_fabric(const RunArguments& run, const BenchArguments& bench) {
   return with_ranks(run, [&](Ranks& ranks, int) {
     if (ranks.world->size() < 2) {
-      refuse(Radius::kStartup, {"bench fabric", "1 rank", "at least 2", "start it as mpirun -n 2 zoetrope bench fabric"});
+      refuse(Radius::kStartup,
+             {"bench fabric", "1 rank", "at least 2", "start it as mpirun -n 2 zoetrope bench fabric"});
     }
-    const auto rows = measure(*ranks.world, bench.quick ? 1 : bench.reps, bench.quick ? std::size_t{65536} : kSizes[std::size(kSizes) - 1]);
+    const auto rows = measure(*ranks.world, bench.quick ? 1 : bench.reps,
+                              bench.quick ? std::size_t{65536} : kSizes[std::size(kSizes) - 1]);
     if (ranks.leader()) {
       std::fputs((bench.json ? json_of(rows) : table(rows)).c_str(), stdout);
     }

@@ -23,7 +23,8 @@ struct Measured {
   std::vector<double> wall, cpu;
 };
 
-Measured measure(Model& model, Ranks& ranks, const Compute& compute, const RunArguments& run, const BenchArguments& bench) {
+Measured measure(Model& model, Ranks& ranks, const Compute& compute, const RunArguments& run,
+                 const BenchArguments& bench) {
   const bool prefill = bench.test == "pp";
   const int all = bench.test == "batch" ? bench.streams : 1;
   const int own = static_cast<int>(dealt(all, ranks.place.member, ranks.layout.ring).count());
@@ -58,7 +59,8 @@ int run_bench_model(const RunArguments& run, const BenchArguments& bench) {
     const Checkpoint checkpoint = Checkpoint::open(model_folder(run));
     if (bench.depth + bench.tokens > checkpoint.config().text.positions_max) {
       refuse(Radius::kStartup, {"--depth + --tokens", fmt::format("{}", bench.depth + bench.tokens),
-                                fmt::format("at most {} (the model's context)", checkpoint.config().text.positions_max), "lower one of them"});
+                                fmt::format("at most {} (the model's context)", checkpoint.config().text.positions_max),
+                                "lower one of them"});
     }
     ThreadPool pool(threads);
     set_fp_environment();
@@ -76,9 +78,11 @@ int run_bench_model(const RunArguments& run, const BenchArguments& bench) {
     const std::int64_t tokens = bench.tokens * (bench.test == "batch" ? bench.streams : 1);
     if (!bench.json) {
       const double wall = median(measured.wall);
-      std::fputs(fmt::format("{} of {} tokens at depth {}, {} stream(s): median {:.4f} s, {:.2f} tokens/s; {} kernels, {} thread(s) per rank, {}\n", bench.test,
-                             bench.tokens, bench.depth, bench.test == "batch" ? bench.streams : 1, wall, static_cast<double>(tokens) / wall,
-                             options.compute.body->name, threads, zoetrope::described(ranks.layout))
+      std::fputs(fmt::format("{} of {} tokens at depth {}, {} stream(s): median {:.4f} s, {:.2f} tokens/s; {} kernels, "
+                             "{} thread(s) per rank, {}\n",
+                             bench.test, bench.tokens, bench.depth, bench.test == "batch" ? bench.streams : 1, wall,
+                             static_cast<double>(tokens) / wall, options.compute.body->name, threads,
+                             zoetrope::described(ranks.layout))
                      .c_str(),
                  stdout);
     }

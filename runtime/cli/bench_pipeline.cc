@@ -59,7 +59,8 @@ struct Bubble {
 
 Bubble bubble_of(Ranks& ranks, const Seen& own) {
   const std::vector<Seen> seen = all_gather_value(*ranks.world, own, "times of the stages");
-  Bubble bubble{std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)), std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)), 0};
+  Bubble bubble{std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)),
+                std::vector<double>(static_cast<std::size_t>(ranks.layout.pp)), 0};
   for (const Seen& one : seen) {
     bubble.wall = std::max(bubble.wall, one.wall);
   }
@@ -96,8 +97,9 @@ json::Array measure(Model& model, Ranks& ranks, const BenchArguments& bench) {
     const Bubble& middle = reps[reps.size() / 2];
     const double expected = bubble(ranks.layout.pp, static_cast<int>(chunks.size()));
     if (ranks.leader() && !bench.json) {
-      std::fputs(fmt::format("{:>5} {:>6} {:>6} {:>9.3f} {:>9.3f} {:>11.3f} {:>7.3f}   {:<24} {}\n", chunks.size(), chunks.front(), chunks.back(),
-                             middle.wall, middle.mean(), expected, expected > 0 ? middle.mean() / expected : 1.0, joined(middle.idle), joined(middle.spread))
+      std::fputs(fmt::format("{:>5} {:>6} {:>6} {:>9.3f} {:>9.3f} {:>11.3f} {:>7.3f}   {:<24} {}\n", chunks.size(),
+                             chunks.front(), chunks.back(), middle.wall, middle.mean(), expected,
+                             expected > 0 ? middle.mean() / expected : 1.0, joined(middle.idle), joined(middle.spread))
                      .c_str(),
                  stdout);
       std::fflush(stdout);
@@ -129,8 +131,10 @@ int run_bench_pipeline(const RunArguments& run, const BenchArguments& bench) {
     loading.finish();
     if (ranks.leader() && !bench.json) {
       std::fputs(fmt::format("{} tokens of prefill at depth {}; {} kernels, {} thread(s) per rank, {}; layers {}\n"
-                             "waves  first   last   seconds      idle  (P-1)/(M+P-1) of it   idle by stage            spread of a stage's waves\n",
-                             bench.tokens, bench.depth, options.compute.body->name, threads, described(ranks.layout), checkpoint.config().text.layers)
+                             "waves  first   last   seconds      idle  (P-1)/(M+P-1) of it   idle by stage            "
+                             "spread of a stage's waves\n",
+                             bench.tokens, bench.depth, options.compute.body->name, threads, described(ranks.layout),
+                             checkpoint.config().text.layers)
                      .c_str(),
                  stdout);
     }

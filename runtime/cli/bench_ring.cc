@@ -1,5 +1,5 @@
-// `mpirun -n N zoetrope bench ring`: attention of one long sequence that spans all ranks, by both passes and both transports,
-// interleaved with the same work done by the ranks for themselves, each on a whole copy of the sequence.
+// `mpirun -n N zoetrope bench ring`: attention of one long sequence that spans all ranks, by both passes and both
+// transports, interleaved with the same work done by the ranks for themselves, each on a whole copy of the sequence.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -64,8 +64,8 @@ std::vector<float> random_rows(std::int64_t first, std::int64_t end, std::int64_
   return values;
 }
 
-// The last `tokens` tokens of a sequence of `context`: its pages on this rank in three places (own ones in shared memory, own
-// ones in private memory, all of them), and the rows that this rank computes.
+// The last `tokens` tokens of a sequence of `context`: its pages on this rank in three places (own ones in shared
+// memory, own ones in private memory, all of them), and the rows that this rank computes.
 class Step {
  public:
   Step(Ranks& ranks, const Compute& compute, RingTransport wish, std::int64_t context, std::int64_t tokens)
@@ -90,18 +90,26 @@ class Step {
 
   RingJob job(std::vector<float>& out) const {
     out.resize(q_.size());
-    return {.span = span_, .first_token = first_, .tokens = tokens_, .block_table = table_, .q = {q_.data(), rows(), kColumns},
-            .k = {k_.data(), rows(), kKvColumns}, .v = {v_.data(), rows(), kKvColumns}, .out = {out.data(), rows(), kColumns}};
+    return {.span = span_,
+            .first_token = first_,
+            .tokens = tokens_,
+            .block_table = table_,
+            .q = {q_.data(), rows(), kColumns},
+            .k = {k_.data(), rows(), kKvColumns},
+            .v = {v_.data(), rows(), kKvColumns},
+            .out = {out.data(), rows(), kColumns}};
   }
   RingPages pages(RingTransport transport) const {
     if (transport == RingTransport::kMessages) {
       return {.own = {own_.data(), kLayout.page_bytes()}};
     }
-    return {.own = {shared_.own().data(), kLayout.page_bytes()}, .all = {shared_.pools().data(), kLayout.page_bytes()}, .first_page = first_page_};
+    return {.own = {shared_.own().data(), kLayout.page_bytes()},
+            .all = {shared_.pools().data(), kLayout.page_bytes()},
+            .first_page = first_page_};
   }
 
-  // Own rows over a whole copy. In free order the walk knows one class only: page p stands where the p-th page of class 0
-  // stands, and rows see as much of it.
+  // Own rows over a whole copy. In free order the walk knows one class only: page p stands where the p-th page of class
+  // 0 stands, and rows see as much of it.
   void alone(bool free_order, std::vector<float>& out) const {
     const KvPages where{whole_.data(), kLayout.page_bytes()};
     std::vector<KvSlot> slots;
@@ -112,14 +120,18 @@ class Step {
     }
     std::vector<PageRef> refs;
     for (std::int64_t page = 0; page < pages_; ++page) {
-      refs.push_back({.page_id = page,
-                      .first_position = page * kPageTokens * (free_order ? kPageClasses : 1),
-                      .page_class = free_order ? 0 : static_cast<int>(page % kPageClasses),
-                      .valid_rows = static_cast<int>(std::min<std::int64_t>(kPageTokens, first_ + tokens_ - page * kPageTokens))});
+      refs.push_back(
+          {.page_id = page,
+           .first_position = page * kPageTokens * (free_order ? kPageClasses : 1),
+           .page_class = free_order ? 0 : static_cast<int>(page % kPageClasses),
+           .valid_rows = static_cast<int>(std::min<std::int64_t>(kPageTokens, first_ + tokens_ - page * kPageTokens))});
     }
     out.resize(q_.size());
     append_kv(compute_, kLayout, where, {k_.data(), rows(), kKvColumns}, {v_.data(), rows(), kKvColumns}, slots);
-    const AttentionJob own{.q = {q_.data(), rows(), kColumns}, .positions = positions, .pages = refs, .out = {out.data(), rows(), kColumns}};
+    const AttentionJob own{.q = {q_.data(), rows(), kColumns},
+                           .positions = positions,
+                           .pages = refs,
+                           .out = {out.data(), rows(), kColumns}};
     attention(compute_, kLayout, where, std::span(&own, 1));
   }
 
@@ -146,7 +158,8 @@ class Step {
     for (std::int64_t token = first_; token < first_ + tokens_; ++token) {
       if (span_.computes(token) == ranks_.ring->rank()) {
         own_tokens_.push_back(token);
-        for (const auto& [to, columns, seed] : {std::tuple{&q_, kColumns, 1U}, std::tuple{&k_, kKvColumns, 2U}, std::tuple{&v_, kKvColumns, 3U}}) {
+        for (const auto& [to, columns, seed] :
+             {std::tuple{&q_, kColumns, 1U}, std::tuple{&k_, kKvColumns, 2U}, std::tuple{&v_, kKvColumns, 3U}}) {
           const auto row = random_rows(token, token + 1, columns, seed);
           to->insert(to->end(), row.begin(), row.end());
         }
@@ -160,7 +173,8 @@ class Step {
     std::vector<std::byte> patterns(kPatterns * kLayout.page_bytes());
     const KvPages pattern{patterns.data(), kLayout.page_bytes()};
     for (std::int64_t p = 0; p < kPatterns; ++p) {
-      append(pattern, random_rows(p * kPageTokens, (p + 1) * kPageTokens, kKvColumns, 4), random_rows(p * kPageTokens, (p + 1) * kPageTokens, kKvColumns, 5), p * kPageTokens);
+      append(pattern, random_rows(p * kPageTokens, (p + 1) * kPageTokens, kKvColumns, 4),
+             random_rows(p * kPageTokens, (p + 1) * kPageTokens, kKvColumns, 5), p * kPageTokens);
     }
     const KvPages whole{whole_.data(), kLayout.page_bytes()};
     for (std::int64_t page = 0; page < pages_; ++page) {
@@ -172,7 +186,8 @@ class Step {
         }
       }
     }
-    append(whole, random_rows(first_, first_ + tokens_, kKvColumns, 2), random_rows(first_, first_ + tokens_, kKvColumns, 3), first_);
+    append(whole, random_rows(first_, first_ + tokens_, kKvColumns, 2),
+           random_rows(first_, first_ + tokens_, kKvColumns, 3), first_);
   }
   void append(KvPages pages, const std::vector<float>& k, const std::vector<float>& v, std::int64_t first) const {
     const std::int64_t count = static_cast<std::int64_t>(k.size()) / kKvColumns;
@@ -228,8 +243,11 @@ double balance(const Step& step, RingPass pass) {
 
 std::uint64_t closed_form(const Step& step, const RingJob& job, const Named& way) {
   const bool shared = way.transport == RingTransport::kShared;
-  const std::int64_t visits = way.pass == RingPass::kQueries ? RingAttention::query_bytes(kLayout, kHeads, job) : shared ? 0 : RingAttention::page_bytes(kLayout, job);
-  return static_cast<std::uint64_t>(visits + (shared ? 2 * RingAttention::fence_bytes(step.span()) : RingAttention::row_bytes(kLayout, job)));
+  const std::int64_t visits = way.pass == RingPass::kQueries ? RingAttention::query_bytes(kLayout, kHeads, job)
+                              : shared                       ? 0
+                                                             : RingAttention::page_bytes(kLayout, job);
+  return static_cast<std::uint64_t>(
+      visits + (shared ? 2 * RingAttention::fence_bytes(step.span()) : RingAttention::row_bytes(kLayout, job)));
 }
 
 // Rounds of: independent, free order, then every way; the first round warms up and compares the bits.
@@ -238,7 +256,8 @@ std::vector<Row> measure(Ranks& ranks, const Compute& compute, RingTransport wis
   Step step(ranks, compute, wish, context, tokens);
   const std::vector<Named> named = ways_of(wish);
   std::vector<RingAttention> ways;
-  std::vector<Row> rows{{"independent", 0, 0, balance(step, RingPass::kPages), 0, 0}, {"independent, free order", 0, 0, balance(step, RingPass::kPages), 0, 0}};
+  std::vector<Row> rows{{"independent", 0, 0, balance(step, RingPass::kPages), 0, 0},
+                        {"independent, free order", 0, 0, balance(step, RingPass::kPages), 0, 0}};
   for (const Named& way : named) {
     ways.emplace_back(*ranks.ring, compute, kLayout, way.pass);
     rows.push_back({way.name, 0, 0, balance(step, way.pass), 0, 0});
@@ -255,9 +274,11 @@ std::vector<Row> measure(Ranks& ranks, const Compute& compute, RingTransport wis
       now.push_back(slowest(*ranks.world,
                             [&] { ways[w].run(step.pages(named[w].transport), kHeads, std::span(&job, 1), true); }));
       if (rep == 0) {
-        rows[w + 2].bytes = static_cast<std::uint64_t>(sum_over_ranks(*ranks.world, static_cast<double>(ranks.ring->traffic().bytes - before)));
+        rows[w + 2].bytes = static_cast<std::uint64_t>(
+            sum_over_ranks(*ranks.world, static_cast<double>(ranks.ring->traffic().bytes - before)));
         rows[w + 2].closed_form = closed_form(step, job, named[w]);
-        check(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)) == 0, "a ring gives the bits of one member");
+        check(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)) == 0,
+              "a ring gives the bits of one member");
         check_eq(rows[w + 2].bytes, rows[w + 2].closed_form, "a ring sends the bytes of its closed form");
       }
     }
@@ -273,7 +294,8 @@ std::vector<Row> measure(Ranks& ranks, const Compute& compute, RingTransport wis
   return rows;
 }
 
-// Steps of few and of many tokens at the end of a sequence by both passes: which is quicker, and which the cost model takes.
+// Steps of few and of many tokens at the end of a sequence by both passes: which is quicker, and which the cost model
+// takes.
 struct Crossover {
   std::int64_t tokens = 0;
   RingTransport transport = RingTransport::kMessages;
@@ -286,7 +308,8 @@ struct Crossover {
 std::vector<Crossover> cross(Ranks& ranks, const Compute& compute, const RingRates& rates, RingTransport wish,
                              std::int64_t context, std::int64_t most, int reps) {
   std::vector<Crossover> all;
-  RingAttention by_pages(*ranks.ring, compute, kLayout, RingPass::kPages), by_queries(*ranks.ring, compute, kLayout, RingPass::kQueries);
+  RingAttention by_pages(*ranks.ring, compute, kLayout, RingPass::kPages),
+      by_queries(*ranks.ring, compute, kLayout, RingPass::kQueries);
   std::vector<float> out;
   for (std::int64_t tokens = 1; tokens <= most; tokens *= 4) {
     const Step step(ranks, compute, wish, context, tokens);
@@ -295,12 +318,20 @@ std::vector<Crossover> cross(Ranks& ranks, const Compute& compute, const RingRat
       const RingStep seen = RingAttention::step_of(kLayout, kHeads, job, transport == RingTransport::kShared);
       std::vector<double> pages, queries;
       for (int rep = 0; rep <= reps; ++rep) {
-        pages.push_back(slowest(*ranks.world, [&] { by_pages.run(step.pages(transport), kHeads, std::span(&job, 1), true); }));
-        queries.push_back(slowest(*ranks.world, [&] { by_queries.run(step.pages(transport), kHeads, std::span(&job, 1), true); }));
+        pages.push_back(
+            slowest(*ranks.world, [&] { by_pages.run(step.pages(transport), kHeads, std::span(&job, 1), true); }));
+        queries.push_back(
+            slowest(*ranks.world, [&] { by_queries.run(step.pages(transport), kHeads, std::span(&job, 1), true); }));
       }
       pages.erase(pages.begin());  // the first ones warm up
       queries.erase(queries.begin());
-      Crossover row{tokens, transport, median(pages), median(queries), seconds_by_pages(rates, seen), seconds_by_queries(rates, seen), false};
+      Crossover row{tokens,
+                    transport,
+                    median(pages),
+                    median(queries),
+                    seconds_by_pages(rates, seen),
+                    seconds_by_queries(rates, seen),
+                    false};
       row.chosen_pages = row.pages_foreseen < row.queries_foreseen;
       all.push_back(row);
     }
@@ -311,12 +342,17 @@ std::vector<Crossover> cross(Ranks& ranks, const Compute& compute, const RingRat
 const char* name_of(RingTransport transport) { return transport == RingTransport::kShared ? "shared" : "messages"; }
 
 std::string table(const RingRates& rates, const std::vector<Crossover>& rows, std::int64_t context) {
-  std::string text = fmt::format("rates: page {:.2f} us + {:.3f} us a row, partial {:.2f} us, message {:.1f} us + {:.2f} ns a KiB, {:.0f} % hidden\n", rates.page_seconds * 1e6,
-                                 rates.row_seconds * 1e6, rates.partial_seconds * 1e6, rates.message_seconds * 1e6, rates.byte_seconds * 1024e9, 100 * rates.hidden);
-  text += fmt::format("steps at the end of {}\n  {:>7} {:<9} {:>12} {:>12} {:>12} {:>12} {:>8} {:>9}\n", context, "tokens", "transport", "pages us", "foreseen", "queries us", "foreseen", "chosen", "regret %");
+  std::string text = fmt::format(
+      "rates: page {:.2f} us + {:.3f} us a row, partial {:.2f} us, message {:.1f} us + {:.2f} ns a KiB, {:.0f} % "
+      "hidden\n",
+      rates.page_seconds * 1e6, rates.row_seconds * 1e6, rates.partial_seconds * 1e6, rates.message_seconds * 1e6,
+      rates.byte_seconds * 1024e9, 100 * rates.hidden);
+  text += fmt::format("steps at the end of {}\n  {:>7} {:<9} {:>12} {:>12} {:>12} {:>12} {:>8} {:>9}\n", context,
+                      "tokens", "transport", "pages us", "foreseen", "queries us", "foreseen", "chosen", "regret %");
   for (const Crossover& row : rows) {
-    text += fmt::format("  {:>7} {:<9} {:>12.1f} {:>12.1f} {:>12.1f} {:>12.1f} {:>8} {:>9.1f}\n", row.tokens, name_of(row.transport), row.pages * 1e6, row.pages_foreseen * 1e6,
-                        row.queries * 1e6, row.queries_foreseen * 1e6, row.chosen_pages ? "pages" : "queries", 100 * row.regret());
+    text += fmt::format("  {:>7} {:<9} {:>12.1f} {:>12.1f} {:>12.1f} {:>12.1f} {:>8} {:>9.1f}\n", row.tokens,
+                        name_of(row.transport), row.pages * 1e6, row.pages_foreseen * 1e6, row.queries * 1e6,
+                        row.queries_foreseen * 1e6, row.chosen_pages ? "pages" : "queries", 100 * row.regret());
   }
   return text;
 }
@@ -339,10 +375,13 @@ json::Array array_of(const std::vector<Crossover>& rows) {
 }
 
 std::string table(std::int64_t context, const std::vector<Row>& rows, double flops) {
-  std::string text = fmt::format("tokens at the end of {} ({:.1f} GF/s by the ranks together when independent)\n", context, flops / rows[0].seconds * 1e-9);
-  text += fmt::format("  {:<26} {:>10} {:>16} {:>14} {:>14} {:>14}\n", "way", "ms", "of independent", "work max/mean", "bytes sent", "closed form");
+  std::string text = fmt::format("tokens at the end of {} ({:.1f} GF/s by the ranks together when independent)\n",
+                                 context, flops / rows[0].seconds * 1e-9);
+  text += fmt::format("  {:<26} {:>10} {:>16} {:>14} {:>14} {:>14}\n", "way", "ms", "of independent", "work max/mean",
+                      "bytes sent", "closed form");
   for (const Row& row : rows) {
-    text += fmt::format("  {:<26} {:>10.2f} {:>16.3f} {:>14.4f} {:>14} {:>14}\n", row.way, row.seconds * 1e3, row.of_independent, row.balance, row.bytes, row.closed_form);
+    text += fmt::format("  {:<26} {:>10.2f} {:>16.3f} {:>14.4f} {:>14} {:>14}\n", row.way, row.seconds * 1e3,
+                        row.of_independent, row.balance, row.bytes, row.closed_form);
   }
   return text;
 }
@@ -364,7 +403,8 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
   return with_ranks(run, [&](Ranks& ranks, int threads) {
     const int members = ranks.ring->size();
     if (members < 2 || (members & (members - 1)) != 0 || members > kPageClasses || ranks.layout.tp != 1) {
-      refuse(Radius::kStartup, {"bench ring", zoetrope::described(ranks.layout), fmt::format("a ring of 2 to {} members, a power of two, without --tp", kPageClasses),
+      refuse(Radius::kStartup, {"bench ring", zoetrope::described(ranks.layout),
+                                fmt::format("a ring of 2 to {} members, a power of two, without --tp", kPageClasses),
                                 "start it as mpirun -n 2 zoetrope bench ring"});
     }
     ThreadPool pool(threads);
@@ -399,7 +439,10 @@ int run_bench_ring(const RunArguments& run, const BenchArguments& bench) {
         object["ways"] = std::move(ways);
         all.push_back(std::move(object));
       } else {
-        std::fputs(fmt::format("{} ranks, {} thread(s) each, {}, {} heads, {} KV heads of {}; {} ", members, threads, compute.body->name, kHeads, kLayout.kv_heads, kLayout.head_dim, tokens).c_str(), stdout);
+        std::fputs(fmt::format("{} ranks, {} thread(s) each, {}, {} heads, {} KV heads of {}; {} ", members, threads,
+                               compute.body->name, kHeads, kLayout.kv_heads, kLayout.head_dim, tokens)
+                       .c_str(),
+                   stdout);
         std::fputs(table(context, rows, flops).c_str(), stdout);
         std::fflush(stdout);
       }

@@ -50,8 +50,8 @@ int dispatch(const Arguments& arguments) {
   return 2;
 }
 
-// Under mpirun every rank reads the same command line; rank 0 says what is wrong with it. The others stay a moment, because
-// the launcher ends the whole job as soon as the first process leaves with an error.
+// Under mpirun every rank reads the same command line; rank 0 says what is wrong with it. The others stay a moment,
+// because the launcher ends the whole job as soon as the first process leaves with an error.
 void say(const std::string& line) {
   if (MpiJob::launched_rank() == 0) {
     print_failure(line);

@@ -21,15 +21,18 @@ Layout layout_for(const RunArguments& run, int ranks) {
   const std::int64_t ring = run.ring > 0 ? run.ring : std::max(1, ranks / run.tp / run.pp);
   if (const std::int64_t wanted = run.pp * ring * run.tp; wanted != ranks) {
     const std::string stages = run.pp > 1 ? fmt::format("--pp {} x ", run.pp) : "";
-    refuse(Radius::kStartup, {"layout", fmt::format("{}--ring {} x --tp {} = {} ranks, but {} were launched", stages, ring, run.tp, wanted, ranks),
-                              fmt::format("{}ring x tp equal to the number of ranks", run.pp > 1 ? "pp x " : ""),
-                              fmt::format("start {} ranks (mpirun -n {}) or change {}--ring and --tp", wanted, wanted, run.pp > 1 ? "--pp, " : "")});
+    refuse(Radius::kStartup,
+           {"layout",
+            fmt::format("{}--ring {} x --tp {} = {} ranks, but {} were launched", stages, ring, run.tp, wanted, ranks),
+            fmt::format("{}ring x tp equal to the number of ranks", run.pp > 1 ? "pp x " : ""),
+            fmt::format("start {} ranks (mpirun -n {}) or change {}--ring and --tp", wanted, wanted,
+                        run.pp > 1 ? "--pp, " : "")});
   }
   return {.ring = static_cast<int>(ring), .tp = run.tp, .pp = run.pp};
 }
 
-// One line for the whole job. Most failures are those of all ranks, at about the same time: the others leave rank 0 a moment
-// to come out of starting MPI and to say it.
+// One line for the whole job. Most failures are those of all ranks, at about the same time: the others leave rank 0 a
+// moment to come out of starting MPI and to say it.
 [[noreturn]] void end_job(MpiJob& job, const std::string& what) {
   if (job.rank() > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(700));
@@ -75,7 +78,8 @@ std::filesystem::path bundled_models() {
   }
   std::error_code ec;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ec);
-  if (const auto installed = program.parent_path() / ".." / "share" / "zoetrope" / "models"; !ec && std::filesystem::exists(installed, ec)) {
+  if (const auto installed = program.parent_path() / ".." / "share" / "zoetrope" / "models";
+      !ec && std::filesystem::exists(installed, ec)) {
     return installed;
   }
   return ZOETROPE_MODELS_SOURCE;
@@ -102,7 +106,8 @@ std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int t
   settings.experts = {run.expert_placement, run.expert_load, run.ep, run.expert_extra, run.expert_load_out};
   settings.report = {run.metrics_file, run.trace_file};
   Progress loading("loading", "%", shown);
-  return std::make_unique<Engine>(model_folder(run), ranks, settings, [&](double part) { loading.update(100 * part, 100); });
+  return std::make_unique<Engine>(model_folder(run), ranks, settings,
+                                  [&](double part) { loading.update(100 * part, 100); });
 }
 
 }  // namespace zoetrope

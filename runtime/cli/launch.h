@@ -18,7 +18,8 @@ int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int thre
 // Cores this process may use.
 int cores_of_affinity_mask();
 
-// The bundled checkpoint and samples: $ZOETROPE_MODELS, else ../share/zoetrope/models beside the program, else the source tree.
+// The bundled checkpoint and samples: $ZOETROPE_MODELS, else ../share/zoetrope/models beside the program, else the
+// source tree.
 std::filesystem::path bundled_models();
 
 // The checkpoint to load.

@@ -16,7 +16,8 @@ std::string human_seconds(double seconds) {
     return fmt::format("{:.1f} s", seconds);
   }
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  return whole < 3600 ? fmt::format("{} min {} s", whole / 60, whole % 60) : fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
+  return whole < 3600 ? fmt::format("{} min {} s", whole / 60, whole % 60)
+                      : fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
 }
 
 double answer_rate(std::int64_t tokens, double seconds) {

@@ -1,5 +1,5 @@
-// What a person sees while the program works: one moving line on a terminal, plain lines in a pipe. Standard error only;
-// standard output carries answers.
+// What a person sees while the program works: one moving line on a terminal, plain lines in a pipe. Standard error
+// only; standard output carries answers.
 #pragma once
 
 #include <chrono>

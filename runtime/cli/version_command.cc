@@ -18,8 +18,8 @@ int run_version() {
       out += fmt::format(" {}", body_name(kind));
     }
   }
-  out += fmt::format(" (chosen: {})\ncores of this process: {}\nbundled models: {}\n", body_name(best_body()), cores_of_affinity_mask(),
-                     bundled_models().string());
+  out += fmt::format(" (chosen: {})\ncores of this process: {}\nbundled models: {}\n", body_name(best_body()),
+                     cores_of_affinity_mask(), bundled_models().string());
   std::fputs(out.c_str(), stdout);
   return 0;
 }

@@ -25,8 +25,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Arithmetic goes first: decoding takes the cores that it leaves, and its full share once hurry() says so. A thread may make
-// itself nicer but not take that back, so a decoder is driven by one of two threads.
+// Arithmetic goes first: decoding takes the cores that it leaves, and its full share once hurry() says so. A thread may
+// make itself nicer but not take that back, so a decoder is driven by one of two threads.
 constexpr int kNice = 10;
 // What a decoder holds, in frames of its film: references, pictures waiting for their turn, the one being converted.
 constexpr std::int64_t kDecoderFrames = 24;
@@ -302,7 +302,8 @@ void DecodeAhead::wait_for_more(std::size_t before, std::chrono::steady_clock::t
   std::unique_lock lock(s.mutex);
   const auto from = Clock::now();
   s.ready.wait_until(lock, deadline, [&] {
-    return before != static_cast<std::size_t>(std::ranges::count_if(s.waiting, [](const auto& u) { return u->decoded; }));
+    return before !=
+           static_cast<std::size_t>(std::ranges::count_if(s.waiting, [](const auto& u) { return u->decoded; }));
   });
   s.times.waited_seconds += seconds_since(from);
 }

@@ -28,8 +28,8 @@ class DecodeAhead {
   // Units of a request in the order in which they are decoded, behind what was announced before.
   void add(RequestId id, const Media& media, std::int32_t unit, const VisualUnit& visual);
 
-  // The patches [P, 1536] of a unit as bytes (patches.h), once; waits until they are there. Error(kRequest) naming film, frame
-  // and time; what follows in that request fails with the same words.
+  // The patches [P, 1536] of a unit as bytes (patches.h), once; waits until they are there. Error(kRequest) naming
+  // film, frame and time; what follows in that request fails with the same words.
   std::vector<std::uint8_t> take(RequestId id, std::int32_t unit);
 
   // True: from the next units on, decoders get as much of the cores as arithmetic; false: what it leaves.

@@ -31,7 +31,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A step of a large model on few cores takes minutes; a rank that died is noticed by the launcher, not by this deadline.
+// A step of a large model on few cores takes minutes; a rank that died is noticed by the launcher, not by this
+// deadline.
 constexpr auto kExchangeDeadline = 1800s;
 // How often an idle leader tells its followers that it lives.
 constexpr auto kBeat = 5s;
@@ -47,15 +48,16 @@ Checkpoint checked_checkpoint(const std::filesystem::path& folder, const Ranks& 
   return checkpoint;
 }
 
-// What a rank's part of a stretch may take: as many bytes of pixels or, once it is encoded, of features. There may be three: one
-// is prefilled while two are decoded.
+// What a rank's part of a stretch may take: as many bytes of pixels or, once it is encoded, of features. There may be
+// three: one is prefilled while two are decoded.
 constexpr std::int64_t kStretchBytes = std::int64_t{16} << 20;
 constexpr std::int64_t kPixelBytesOfToken = 2 * 32 * 32 * 3;  // two frames
 
 std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& model) {
   const std::int64_t feature_bytes = model.feature_columns() * static_cast<std::int64_t>(sizeof(float));
-  return settings.stretch_tokens > 0 ? settings.stretch_tokens
-                                     : std::max<std::int64_t>(1, kStretchBytes / std::max(feature_bytes, kPixelBytesOfToken));
+  return settings.stretch_tokens > 0
+             ? settings.stretch_tokens
+             : std::max<std::int64_t>(1, kStretchBytes / std::max(feature_bytes, kPixelBytesOfToken));
 }
 
 // What this rank has sent on every axis, and how long it waited.
@@ -148,7 +150,8 @@ struct Engine::State {
 // Ranks that would not give the same bits must not start together.
 void Engine::State::agree() {
   if (settings.body.empty()) {  // hosts differ, and the fastest body of each is measured: all take the oldest of them
-    const auto oldest = smallest_over_ranks(*ranks.world, static_cast<std::int32_t>(best_body()), "agreeing on kernels");
+    const auto oldest =
+        smallest_over_ranks(*ranks.world, static_cast<std::int32_t>(best_body()), "agreeing on kernels");
     compute.body = &body(static_cast<BodyKind>(oldest));
   }
   const std::string identity = fmt::format("{} {} {}", checkpoint.digest(), compute.body->name,
@@ -175,8 +178,8 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   model = Model::load(checkpoint, ranks, options);
   const ModelConfig& config = checkpoint.config();
   const std::int64_t context = context_of(config, settings);
-  const std::int32_t pages =
-      smallest_over_ranks(*ranks.world, kv_pages(config, ranks.layout, settings, share_of(ranks)), "agreeing on KV pages");
+  const std::int32_t pages = smallest_over_ranks(
+      *ranks.world, kv_pages(config, ranks.layout, settings, share_of(ranks)), "agreeing on KV pages");
   check_context_fits(config, ranks.layout, settings, pages);
   writer.tokenizer = &tokenizer;
   writer.chat_template = &chat_template;
@@ -198,20 +201,23 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                     .stretch_tokens = stretch_tokens_for(settings, *model),
                                     .look_ahead = settings.look_ahead,
                                     .span_members = settings.span_members,
-                                    .waves_max = ranks.layout.pp == 1 ? 1 : settings.waves_max > 0 ? settings.waves_max : 4 * ranks.layout.pp,
+                                    .waves_max = ranks.layout.pp == 1     ? 1
+                                                 : settings.waves_max > 0 ? settings.waves_max
+                                                                          : 4 * ranks.layout.pp,
                                     .wave_cost = wave_cost(config.text),
                                     .work = settings.work.value_or(work_model(config.text, model->kv_layout())),
                                     .full_chunk_context = settings.full_chunk_context});
   start_report(pages);
-  log::info("engine ready", {{"body", compute.body->name},
-                             {"threads", pool.threads()},
-                             {"layout", zoetrope::described(ranks.layout)},
-                             {"ring_transport", runner->ring_transport()},
-                             {"kv_pages", pages},
-                             {"kv_bytes", static_cast<std::int64_t>(pages) * static_cast<std::int64_t>(KvCache::bytes_per_page(
-                                              model->kv_layout(), model->layers()))},
-                             {"weights_bytes", model->resident_bytes()},
-                             {"context_tokens", context}});
+  log::info("engine ready",
+            {{"body", compute.body->name},
+             {"threads", pool.threads()},
+             {"layout", zoetrope::described(ranks.layout)},
+             {"ring_transport", runner->ring_transport()},
+             {"kv_pages", pages},
+             {"kv_bytes", static_cast<std::int64_t>(pages) *
+                              static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()))},
+             {"weights_bytes", model->resident_bytes()},
+             {"context_tokens", context}});
 }
 
 void Engine::State::start_report(std::int32_t pages) {
@@ -273,9 +279,9 @@ void Engine::State::take_in() {
   }
 }
 
-// What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a member
-// fewer, and memory for those that visit by messages), and of every rank: the prompt, and three stretches of its film, one as
-// features, two as patches or as features already.
+// What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a
+// member fewer, and memory for those that visit by messages), and of every rank: the prompt, and three stretches of its
+// film, one as features, two as patches or as features already.
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;
@@ -287,18 +293,21 @@ void Engine::State::log_memory(const SequenceStart& start) const {
     unit_tokens = std::max(unit_tokens, unit.tokens);
     film_tokens += unit.tokens;
   }
-  const std::int64_t stretch =
-      std::min({film_tokens, stretch_tokens_for(settings, *model), kLongStretch * SchedulerLimits{}.stretch_units * unit_tokens});
+  const std::int64_t stretch = std::min({film_tokens, stretch_tokens_for(settings, *model),
+                                         kLongStretch * SchedulerLimits{}.stretch_units * unit_tokens});
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
-  log::info("memory planned", {{"request", static_cast<std::int64_t>(start.id)},
-                               {"members", start.span.members},
-                               {"prompt_tokens", entry.prompt_tokens},
-                               {"kv_bytes", pages * page_bytes},
-                               {"visiting_bytes", runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
-                               {"weights_bytes", model->resident_bytes()},
-                               {"prompt_bytes", prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
-                                                    prompt.units.size() * sizeof(VisualUnit)},
-                               {"stretch_bytes", stretch * (feature_bytes + 2 * std::max(kPixelBytesOfToken, feature_bytes))}});
+  log::info(
+      "memory planned",
+      {{"request", static_cast<std::int64_t>(start.id)},
+       {"members", start.span.members},
+       {"prompt_tokens", entry.prompt_tokens},
+       {"kv_bytes", pages * page_bytes},
+       {"visiting_bytes",
+        runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
+       {"weights_bytes", model->resident_bytes()},
+       {"prompt_bytes",
+        prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) + prompt.units.size() * sizeof(VisualUnit)},
+       {"stretch_bytes", stretch * (feature_bytes + 2 * std::max(kPixelBytesOfToken, feature_bytes))}});
 }
 
 StepMessage Engine::State::message_of(StepPlan plan) {
@@ -407,7 +416,8 @@ void Engine::State::lead() {
     for (const auto& bytes : collected(own)) {
       results.push_back(decoded_result(bytes));
     }
-    report->step(message.plan, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+    report->step(message.plan, results,
+                 std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
     const std::vector<Finished> done = planner->commit(deliver(message.plan, results), pending_of(results));
     conclude(done);
     report->committed(done, *planner);
@@ -449,7 +459,8 @@ std::string Engine::fingerprint() const {
 std::string Engine::described() const {
   return fmt::format("{}, {} thread{} per rank, {}, {}", state_->compute.body->name, state_->pool.threads(),
                      state_->pool.threads() == 1 ? "" : "s",
-                     state_->settings.precision == Precision::kBf16 ? "bf16" : "fp32", zoetrope::described(state_->ranks.layout));
+                     state_->settings.precision == Precision::kBf16 ? "bf16" : "fp32",
+                     zoetrope::described(state_->ranks.layout));
 }
 
 RequestId Engine::submit(ChatRequest request, Prompt prompt, RequestCallbacks callbacks) {

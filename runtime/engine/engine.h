@@ -34,8 +34,10 @@ struct EngineSettings {
   int waves_max = 0;                     // of a step, with stages; 0: 4 for each stage
   RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
-  std::int32_t span_pages = SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many
-  std::int64_t full_chunk_context = SchedulerLimits{}.full_chunk_context;  // tokens; longer prefills yield to those who decode
+  std::int32_t span_pages =
+      SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many
+  std::int64_t full_chunk_context =
+      SchedulerLimits{}.full_chunk_context;  // tokens; longer prefills yield to those who decode
   std::optional<WorkModel> work;         // what rows and pages cost; left out: by the model's shape
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
   ExpertSettings experts;
@@ -62,8 +64,8 @@ struct Answer {
   std::uint64_t seed = 0;
   std::vector<MediaReport> media;
   double queue_seconds = 0, encode_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
-  // Films and pictures to patches: wall time with a decoder at work (of the slowest rank in each step), the part of it in
-  // which nothing else went on, CPU time of all decoders of all ranks.
+  // Films and pictures to patches: wall time with a decoder at work (of the slowest rank in each step), the part of it
+  // in which nothing else went on, CPU time of all decoders of all ranks.
   double film_decode_seconds = 0, film_wait_seconds = 0, film_cpu_seconds = 0;
   std::string error;                     // empty, or why this request failed
 };
@@ -84,7 +86,7 @@ class Engine {
   const PromptWriter& prompt_writer() const;
   const GenerationConfig& generation() const;
   const ModelConfig& config() const;
-  std::string fingerprint() const;       // what the bits depend on: checkpoint digest, precision, constants, arithmetic path
+  std::string fingerprint() const;  // what the bits depend on: checkpoint digest, precision, constants, arithmetic path
   std::string described() const;         // "avx2, 2 threads, bf16, ring 2 x tp 1": for reports
 
   // Leader, any thread: a prompt that is ready. Refused at once (callbacks.done with an error) when it can never run.

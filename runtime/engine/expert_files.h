@@ -33,8 +33,8 @@ ExpertPlacement parse_expert_placement(std::string_view text, const std::string&
 std::string expert_load_text(const ExpertCounts& load);
 ExpertCounts parse_expert_load(std::string_view text, const std::string& name, int experts, int layers);
 
-// The placement that `settings` asks for, over the ranks of a stage; no tables where nothing is asked. Files are read by the
-// leader and shared. Collective over the world.
+// The placement that `settings` asks for, over the ranks of a stage; no tables where nothing is asked. Files are read
+// by the leader and shared. Collective over the world.
 ExpertPlacement placed_experts(const ExpertSettings& settings, const ModelConfig& model, Ranks& ranks, int stage_ranks);
 
 // Sums what all ranks counted; the leader writes the file. Collective over the world. Error(kCluster) when it cannot.

@@ -122,7 +122,8 @@ void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
       seen = unit.unit;
     }
     std::vector<EncodeUnit> missing;
-    std::ranges::copy_if(own_, std::back_inserter(missing), [&](const EncodeUnit& unit) { return unit.unit <= films_.at(unit.id).units_seen; });
+    std::ranges::copy_if(own_, std::back_inserter(missing),
+                         [&](const EncodeUnit& unit) { return unit.unit <= films_.at(unit.id).units_seen; });
     encode_own(missing, result);
     std::vector<std::vector<float>> rows(plan.encode.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -155,14 +156,16 @@ void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResu
     }
     // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
     std::fill(patches.begin(), patches.end(), 0.0f);
-    if (std::none_of(result.failed.begin(), result.failed.end(), [&](const FailedSequence& f) { return f.id == unit.id; })) {
-      result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+    if (std::none_of(result.failed.begin(), result.failed.end(),
+                     [&](const FailedSequence& f) { return f.id == unit.id; })) {
+      result.failed.push_back(
+          {unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
     }
   }
 }
 
-// Units whose frames are there, worth a pass through the vision tower: waits for them until `deadline`, or until all that this
-// rank was told to decode are there.
+// Units whose frames are there, worth a pass through the vision tower: waits for them until `deadline`, or until all
+// that this rank was told to decode are there.
 std::vector<EncodeUnit> FilmRounds::next_batch(std::chrono::steady_clock::time_point deadline) {
   for (;;) {
     std::vector<EncodeUnit> batch;
@@ -208,7 +211,8 @@ void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, StepResult& re
     patches_.resize(static_cast<std::size_t>(count * each * kPatchValues));
     for (std::size_t i = at; i < end; ++i) {
       read(units[i],
-           {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues, static_cast<std::size_t>(each * kPatchValues)},
+           {patches_.data() + static_cast<std::int64_t>(i - at) * each * kPatchValues,
+            static_cast<std::size_t>(each * kPatchValues)},
            result);
     }
     const Traced traced(trace_, TracePhase::kEncode);
@@ -243,7 +247,8 @@ std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const 
 }
 
 // The values of the runs that `rank` needs, one after the other.
-std::vector<float> FilmRounds::gathered(const std::vector<float>& unit, const std::vector<Range>& runs, int rank) const {
+std::vector<float> FilmRounds::gathered(const std::vector<float>& unit, const std::vector<Range>& runs,
+                                        int rank) const {
   const Range wanted = columns_for(rank);
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>(tokens_in(runs) * wanted.count()));
@@ -328,7 +333,9 @@ void FilmRounds::stage(const Chunk& chunk, std::int64_t first_row, StepInputs& i
       }
     }
     if (from < to) {
-      const auto row_of = [&](std::int64_t token) { return film.span.rows_of(slot, unit.first_token, token) * columns; };
+      const auto row_of = [&](std::int64_t token) {
+        return film.span.rows_of(slot, unit.first_token, token) * columns;
+      };
       const float* rows = at->second.data();
       visual.insert(visual.end(), rows + row_of(from), rows + row_of(to));
     }

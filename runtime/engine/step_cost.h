@@ -1,5 +1,5 @@
-// What the planner knows of the model when it cuts steps, spreads sequences and lets spans grow: one count of the work of a
-// layer (runtime/model/stages.h), in the units of its two users.
+// What the planner knows of the model when it cuts steps, spreads sequences and lets spans grow: one count of the work
+// of a layer (runtime/model/stages.h), in the units of its two users.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ inline WorkModel work_model(const TextConfig& text, const KvLayout& layout) {
   constexpr double kLinkBalance = 256;
   const LayerWork work = layer_work(text);
   return {.row = std::max<std::int64_t>(1, static_cast<std::int64_t>(work.row / work.context)),
-          .page_transfer = static_cast<std::int64_t>(static_cast<double>(layout.page_bytes()) * kLinkBalance / work.context)};
+          .page_transfer =
+              static_cast<std::int64_t>(static_cast<double>(layout.page_bytes()) * kLinkBalance / work.context)};
 }
 
 }  // namespace zoetrope

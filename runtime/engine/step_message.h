@@ -51,8 +51,8 @@ struct StepResult {
   std::vector<DrawnRow> drawn;
   std::vector<FailedSequence> failed;
   std::vector<PendingFrames> pending;
-  // Wall times of this rank. Encoding begins when the frames are there; decoding is counted since the step before and is
-  // hidden but for the time in which encoding waited for it.
+  // Wall times of this rank. Encoding begins when the frames are there; decoding is counted since the step before and
+  // is hidden but for the time in which encoding waited for it.
   double encode_seconds = 0, film_decode_seconds = 0, film_wait_seconds = 0;
   double film_cpu_seconds = 0;  // of all decoders
   RankCounters counters;

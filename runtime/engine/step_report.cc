@@ -130,8 +130,8 @@ void StepReport::count_transfers(const std::vector<StepResult>& results) {
   }
 }
 
-// The forward passes of a step begin together and are over with that of the last stage: until then every rank of every stage could
-// have computed. What it did not is the bubble, waiting for rows and being done early alike.
+// The forward passes of a step begin together and are over with that of the last stage: until then every rank of every
+// stage could have computed. What it did not is the bubble, waiting for rows and being done early alike.
 void StepReport::count_bubble(const std::vector<StepResult>& results) {
   if (layout_.pp == 1) {
     return;

@@ -27,8 +27,12 @@ std::span<const Chunk> first_wave(std::span<const Chunk> chunks) {
 }  // namespace
 
 StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport)
-    : model_(model), ranks_(ranks), compute_(compute), cache_(model.kv_layout(), model.layers(), pages, ranks, transport),
-      moves_(cache_, model.layers(), *ranks.ring, compute), rounds_(model, ranks, compute) {}
+    : model_(model),
+      ranks_(ranks),
+      compute_(compute),
+      cache_(model.kv_layout(), model.layers(), pages, ranks, transport),
+      moves_(cache_, model.layers(), *ranks.ring, compute),
+      rounds_(model, ranks, compute) {}
 
 StepResult StepRunner::run(const StepMessage& message) {
   StepResult result;
@@ -36,8 +40,10 @@ StepResult StepRunner::run(const StepMessage& message) {
     const Traced step(compute_.trace, TracePhase::kStep, static_cast<std::int32_t>(message.plan.step));
     execute(message, result);
   }
-  std::ranges::transform(books_of(ranks_), result.counters.axes.begin(), [](const NamedBook& axis) { return axis.book->total(); });
-  std::ranges::transform(books_of(ranks_), result.counters.transfers.begin(), [](const NamedBook& axis) { return axis.book->seconds(); });
+  std::ranges::transform(books_of(ranks_), result.counters.axes.begin(),
+                         [](const NamedBook& axis) { return axis.book->total(); });
+  std::ranges::transform(books_of(ranks_), result.counters.transfers.begin(),
+                         [](const NamedBook& axis) { return axis.book->seconds(); });
   result.counters.forward_seconds = forward_seconds_;
   result.counters.attention_pairs = attention_pairs_;
   result.counters.pipe_wait_seconds = model_.pipe_wait_seconds();
@@ -69,11 +75,13 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
   for (const Chunk& chunk : wave) {
     stage(chunk, inputs, own);
   }
-  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()), model_.stage().feature_columns.count()};
+  inputs.visual = {visual_.data(), static_cast<std::int64_t>(inputs.visual_rows.size()),
+                   model_.stage().feature_columns.count()};
   for (const Chunk& chunk : next) {
     const Span& span = sequences_.at(chunk.id).span;
     if (span.contains(ranks_.place.member)) {
-      inputs.next_rows += span.rows_of(span.slot_of(ranks_.place.member), chunk.first_token, chunk.first_token + chunk.tokens);
+      inputs.next_rows +=
+          span.rows_of(span.slot_of(ranks_.place.member), chunk.first_token, chunk.first_token + chunk.tokens);
     }
   }
   inputs.last_wave = next.empty();
@@ -110,7 +118,8 @@ void StepRunner::begin(const StepMessage& message) {
     sequence.span = start.span;
     sequence.pages = start.pages;
     sequence.computed = start.cached_tokens;
-    if (start.copied_page >= 0 && sequence.span.owner(static_cast<std::int64_t>(start.pages.size()) - 1) == ranks_.place.member) {
+    if (start.copied_page >= 0 &&
+        sequence.span.owner(static_cast<std::int64_t>(start.pages.size()) - 1) == ranks_.place.member) {
       cache_.copy_rows(start.copied_page, start.pages.back(), static_cast<int>(start.cached_tokens % kPageTokens));
     }
     const auto [at, fresh] = sequences_.emplace(start.id, std::move(sequence));
@@ -122,8 +131,8 @@ void StepRunner::begin(const StepMessage& message) {
   }
 }
 
-// True when a chunk of the step is given the place of a page that the growth moves, which cannot be read under the step then: the
-// planner has nothing else left.
+// True when a chunk of the step is given the place of a page that the growth moves, which cannot be read under the step
+// then: the planner has nothing else left.
 bool StepRunner::takes_what_is_left(const Growth& growth, const StepPlan& plan) const {
   const Sequence& grown = sequences_.at(growth.id);
   std::set<std::pair<int, std::int32_t>> left;  // member, id
@@ -147,8 +156,8 @@ bool StepRunner::takes_what_is_left(const Growth& growth, const StepPlan& plan) 
   return false;
 }
 
-// The pages that move travel under the step, a layer before it is needed; features that wait are needed at its beginning. `at_once`:
-// all of it before anything else. Members that neither give nor take have no part in it.
+// The pages that move travel under the step, a layer before it is needed; features that wait are needed at its
+// beginning. `at_once`: all of it before anything else. Members that neither give nor take have no part in it.
 void StepRunner::grow(const Growth& growth, bool at_once) {
   const Traced traced(compute_.trace, TracePhase::kGrow);
   Sequence& sequence = sequences_.at(growth.id);
@@ -161,7 +170,11 @@ void StepRunner::grow(const Growth& growth, bool at_once) {
     }
     check(moves.size() < growth.pages.size(), "a growth names an id for every page that moves");
     const std::int32_t target = growth.pages[moves.size()];
-    moves.push_back({.from = from, .to = to, .source = sequence.pages[page], .target = target, .written = (index + 1) * kPageTokens > sequence.computed});
+    moves.push_back({.from = from,
+                     .to = to,
+                     .source = sequence.pages[page],
+                     .target = target,
+                     .written = (index + 1) * kPageTokens > sequence.computed});
     sequence.pages[page] = target;
   }
   check_eq(moves.size(), growth.pages.size(), "a growth names an id for every page that moves");
@@ -243,14 +256,16 @@ void StepRunner::draw(const std::vector<Chunk>& own, StepResult& result) {
       const auto drawn = static_cast<std::size_t>(
           std::max<std::int64_t>(0, index + 1 - static_cast<std::int64_t>(sequence.prompt.tokens.size())));
       try {
-        result.drawn.push_back({chunk.id, sample(compute_, logits, sequence.prompt.tokens,
-                                                 std::span(sequence.generated).first(drawn), index + 1, sequence.sampling)});
+        result.drawn.push_back(
+            {chunk.id, sample(compute_, logits, sequence.prompt.tokens, std::span(sequence.generated).first(drawn),
+                              index + 1, sequence.sampling)});
       } catch (const Error& error) {
         if (error.radius() != Radius::kRequest) {
           throw;
         }
         // The request fails as a whole; the plan wants a token of it all the same.
-        result.failed.push_back({chunk.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
+        result.failed.push_back(
+            {chunk.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
         result.drawn.push_back({chunk.id, {}});
       }
     }

@@ -48,7 +48,9 @@ class StepRunner {
   void stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk>& own);
   void draw(const std::vector<Chunk>& own, StepResult& result);
   int slot(const Sequence& sequence) const { return sequence.span.slot_of(ranks_.place.member); }
-  bool computes(const Sequence& sequence, std::int64_t index) const { return sequence.span.computes(index) == ranks_.place.member; }
+  bool computes(const Sequence& sequence, std::int64_t index) const {
+    return sequence.span.computes(index) == ranks_.place.member;
+  }
 
   Model& model_;
   Ranks& ranks_;

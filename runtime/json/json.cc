@@ -148,8 +148,8 @@ Value parse(std::string_view text, const Source& source) {
   const std::string_view before = text.substr(0, std::min(end, text.size()));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const auto column = before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
-  zoetrope::refuse(source.radius, {fmt::format("{}: not valid JSON at line {}, column {}", source.name, line, column), why,
-                                   "strict JSON (RFC 8259)", "correct the text there"});
+  zoetrope::refuse(source.radius, {fmt::format("{}: not valid JSON at line {}, column {}", source.name, line, column),
+                                   why, "strict JSON (RFC 8259)", "correct the text there"});
 }
 
 bool is_lfs_pointer(std::string_view text) { return text.starts_with("version https://git-lfs"); }
@@ -164,7 +164,8 @@ void refuse_lfs_pointer(std::string_view text, const Source& source, std::string
 Value parse_file(const std::filesystem::path& file, Radius radius, std::size_t bytes_max) {
   std::error_code ec;
   if (!std::filesystem::is_regular_file(file, ec)) {
-    zoetrope::refuse(radius, {file.string(), std::filesystem::exists(file, ec) ? "something that is no regular file" : "no such file",
+    zoetrope::refuse(radius, {file.string(),
+                              std::filesystem::exists(file, ec) ? "something that is no regular file" : "no such file",
                               "a JSON file", "check the path"});
   }
   const auto size = std::filesystem::file_size(file, ec);
@@ -172,8 +173,8 @@ Value parse_file(const std::filesystem::path& file, Radius radius, std::size_t b
     zoetrope::refuse(radius, {file.string(), ec.message(), "a readable file", "check its permissions"});
   }
   if (size > bytes_max) {
-    zoetrope::refuse(radius, {file.string(), fmt::format("{} bytes", size), fmt::format("at most {} bytes of JSON", bytes_max),
-                              "check that this is the right file"});
+    zoetrope::refuse(radius, {file.string(), fmt::format("{} bytes", size),
+                              fmt::format("at most {} bytes of JSON", bytes_max), "check that this is the right file"});
   }
   std::ifstream in(file, std::ios::binary);
   std::string text(size, '\0');
@@ -209,7 +210,8 @@ std::string described(const Value& value) {
 Fields::Fields(const Object& object, Source source, std::string path)
     : object_(&object), source_(std::move(source)), path_(std::move(path)) {}
 
-Fields::Fields(const Value& value, Source source, std::string path) : source_(std::move(source)), path_(std::move(path)) {
+Fields::Fields(const Value& value, Source source, std::string path)
+    : source_(std::move(source)), path_(std::move(path)) {
   if (!value.is_object()) {
     zoetrope::refuse(source_.radius, {source_.name + (path_.empty() ? "" : ": " + path_), described(value), "an object",
                                       "write it as {\"field\": value, ...}"});
@@ -222,7 +224,8 @@ std::string Fields::name_of(std::string_view key) const {
 }
 
 void Fields::refuse(std::string_view key, std::string found, std::string expected, std::string remedy) const {
-  zoetrope::refuse(source_.radius, {source_.name + ": " + name_of(key), std::move(found), std::move(expected), std::move(remedy)});
+  zoetrope::refuse(source_.radius,
+                   {source_.name + ": " + name_of(key), std::move(found), std::move(expected), std::move(remedy)});
 }
 
 const Value* Fields::find(std::string_view key) const {
@@ -235,7 +238,8 @@ bool Fields::has(std::string_view key) const { return find(key) != nullptr; }
 const Value& Fields::required(std::string_view key, std::string_view expected) const {
   const Value* value = find(key);
   if (value == nullptr) {
-    refuse(key, object_->contains(key) ? "null" : "nothing (the field is missing)", std::string(expected), "add the field");
+    refuse(key, object_->contains(key) ? "null" : "nothing (the field is missing)", std::string(expected),
+           "add the field");
   }
   return *value;
 }
@@ -246,7 +250,8 @@ std::optional<std::int64_t> whole(const Value& value) {
   if (value.is_int64()) {
     return value.get_int64();
   }
-  if (value.is_double() && std::floor(value.get_double()) == value.get_double() && std::abs(value.get_double()) < 9e15) {
+  if (value.is_double() && std::floor(value.get_double()) == value.get_double() &&
+      std::abs(value.get_double()) < 9e15) {
     return static_cast<std::int64_t>(value.get_double());
   }
   return std::nullopt;

@@ -56,7 +56,8 @@ class Fields {
   const Array& array(std::string_view key) const;
 
   // Optional fields: `otherwise` when absent or null, Error when of another type or outside the bounds.
-  std::int64_t integer_or(std::string_view key, std::int64_t otherwise, std::int64_t at_least, std::int64_t at_most) const;
+  std::int64_t integer_or(std::string_view key, std::int64_t otherwise, std::int64_t at_least,
+                          std::int64_t at_most) const;
   double number_or(std::string_view key, double otherwise) const;
   bool boolean_or(std::string_view key, bool otherwise) const;
   std::string text_or(std::string_view key, std::string otherwise) const;

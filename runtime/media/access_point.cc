@@ -52,7 +52,8 @@ void for_each_length(Bytes data, int length_bytes, const F& f) {
   }
 }
 
-// `count` sets behind one another from `at` on, each with its 16-bit length in front. False when one reaches beyond the end.
+// `count` sets behind one another from `at` on, each with its 16-bit length in front. False when one reaches beyond the
+// end.
 template <typename F>
 bool for_each_sized_set(Bytes extradata, std::size_t& at, int count, const F& f) {
   for (; count > 0 && at + 2 <= extradata.size(); --count) {

@@ -22,7 +22,8 @@ constexpr int kRowAlignment = 64;
 // The converter may write whole vectors at the end of the last row, the resizer may read beyond it.
 constexpr std::size_t kSlackBytes = 256;
 static_assert(kSlackBytes >= kRowSlackBytes);
-// Rows that are converted and made narrow before the next: they stay in a core's cache. Even: two rows share their chroma.
+// Rows that are converted and made narrow before the next: they stay in a core's cache. Even: two rows share their
+// chroma.
 constexpr int kSliceRows = 32;
 
 // 8-bit 4:2:0 at its own size is converted two rows at a time and row for row, unless their number is odd.

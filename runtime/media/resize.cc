@@ -79,16 +79,21 @@ void ResizeAxis::spread_weights() {
   blocks = div_ceil(taps, kTapsOfBlock);
   const std::size_t values = static_cast<std::size_t>(size_out) * static_cast<std::size_t>(blocks) * kTapsOfBlock * 4;
   pairs.assign(values, 0);
-  const bool fit = std::ranges::all_of(weight, [](int w) { return w <= 256 * kHighMax + kLowMax && w >= -256 * kHighMax; });
+  const bool fit =
+      std::ranges::all_of(weight, [](int w) { return w <= 256 * kHighMax + kLowMax && w >= -256 * kHighMax; });
   fours.assign(fit ? 2 * values : 0, 0);
   for (int i = 0; i < size_out; ++i) {
     for (int tap = 0; tap < count[static_cast<std::size_t>(i)]; ++tap) {
-      const int w = weight[static_cast<std::size_t>(i) * static_cast<std::size_t>(taps) + static_cast<std::size_t>(tap)];
-      const auto block = (static_cast<std::size_t>(i) * static_cast<std::size_t>(blocks) + static_cast<std::size_t>(tap / kTapsOfBlock)) * kTapsOfBlock * 4;
+      const int w =
+          weight[static_cast<std::size_t>(i) * static_cast<std::size_t>(taps) + static_cast<std::size_t>(tap)];
+      const auto block = (static_cast<std::size_t>(i) * static_cast<std::size_t>(blocks) +
+                          static_cast<std::size_t>(tap / kTapsOfBlock)) *
+                         kTapsOfBlock * 4;
       const auto low = static_cast<std::int8_t>(w);
       for (int copy = 0; copy < 4; ++copy) {
         const int in_block = tap % kTapsOfBlock;
-        pairs[block + static_cast<std::size_t>(in_block / 2 * 8 + copy * 2 + in_block % 2)] = static_cast<std::int16_t>(w);
+        pairs[block + static_cast<std::size_t>(in_block / 2 * 8 + copy * 2 + in_block % 2)] =
+            static_cast<std::int16_t>(w);
         if (fit) {
           const std::size_t at = 2 * block + static_cast<std::size_t>(in_block / 4 * 16 + copy * 4 + in_block % 4);
           fours[at] = static_cast<std::int8_t>((w - low) / 256);
@@ -170,8 +175,8 @@ __attribute__((target("avx2"))) void resize_row_avx2(const ResizeAxis& axis, con
   }
 }
 
-// Four rows together, as the weights take most of the innermost cache. Sixteen taps at a time, four in each of the four lanes:
-// (r0 r1 r2 r3) (g0 ...) (b0 ...). Sums of high and of low bytes apart.
+// Four rows together, as the weights take most of the innermost cache. Sixteen taps at a time, four in each of the four
+// lanes: (r0 r1 r2 r3) (g0 ...) (b0 ...). Sums of high and of low bytes apart.
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni"))) void resize_rows_avx512(
     const ResizeAxis& axis, const std::uint8_t* const lines[4], std::uint8_t* const outs[4]) {
   if (axis.fours.empty()) {
@@ -180,7 +185,8 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni"))) void 
     }
     return;
   }
-  alignas(64) std::uint8_t places[64] = {};  // of the byte in a block of sixteen pixels; the last of four has no weight that counts
+  alignas(64) std::uint8_t places[64] =
+      {};  // of the byte in a block of sixteen pixels; the last of four has no weight that counts
   for (int at = 0; at < 64; ++at) {
     places[at] = static_cast<std::uint8_t>((at / 16 * 4 + at % 4) * 3 + std::min(at % 16 / 4, 2));
   }
@@ -191,7 +197,8 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni"))) void 
     const std::int8_t* w = axis.fours.data() + static_cast<std::ptrdiff_t>(i) * axis.blocks * kTapsOfBlock * 8;
     std::ptrdiff_t at = std::ptrdiff_t{axis.first[static_cast<std::size_t>(i)]} * 3;
     __m512i high[4] = {}, low[4] = {};
-    for (int j = 0; j < axis.count[static_cast<std::size_t>(i)]; j += kTapsOfBlock, at += 3 * kTapsOfBlock, w += 8 * kTapsOfBlock) {
+    for (int j = 0; j < axis.count[static_cast<std::size_t>(i)];
+         j += kTapsOfBlock, at += 3 * kTapsOfBlock, w += 8 * kTapsOfBlock) {
       const __m512i high_weights = _mm512_loadu_si512(w), low_weights = _mm512_loadu_si512(w + 4 * kTapsOfBlock);
       for (int row = 0; row < 4; ++row) {
         const __m512i pixels = _mm512_permutexvar_epi8(by_channel, _mm512_loadu_si512(lines[row] + at));
@@ -204,12 +211,16 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni"))) void 
       sum[row] = _mm512_add_epi32(_mm512_slli_epi32(high[row], 8), low[row]);
     }
     // A row's lanes to one lane, a lane for each row.
-    const __m512i first = _mm512_add_epi32(_mm512_shuffle_i32x4(sum[0], sum[1], 0x44), _mm512_shuffle_i32x4(sum[0], sum[1], 0xee));
-    const __m512i second = _mm512_add_epi32(_mm512_shuffle_i32x4(sum[2], sum[3], 0x44), _mm512_shuffle_i32x4(sum[2], sum[3], 0xee));
-    __m512i total = _mm512_add_epi32(_mm512_shuffle_i32x4(first, second, 0x88), _mm512_shuffle_i32x4(first, second, 0xdd));
+    const __m512i first =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(sum[0], sum[1], 0x44), _mm512_shuffle_i32x4(sum[0], sum[1], 0xee));
+    const __m512i second =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(sum[2], sum[3], 0x44), _mm512_shuffle_i32x4(sum[2], sum[3], 0xee));
+    __m512i total =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(first, second, 0x88), _mm512_shuffle_i32x4(first, second, 0xdd));
     total = _mm512_sra_epi32(_mm512_add_epi32(total, half), shift);
     alignas(16) std::uint8_t rgb[16];
-    _mm_store_si128(reinterpret_cast<__m128i*>(rgb), _mm512_cvtusepi32_epi8(_mm512_max_epi32(total, _mm512_setzero_si512())));
+    _mm_store_si128(reinterpret_cast<__m128i*>(rgb),
+                    _mm512_cvtusepi32_epi8(_mm512_max_epi32(total, _mm512_setzero_si512())));
     for (int row = 0; row < 4; ++row) {
       std::memcpy(outs[row] + 3 * i, rgb + 4 * row, 3);
     }

@@ -19,9 +19,10 @@ struct ResizeAxis {
   std::vector<std::int32_t> first;   // [size_out]
   std::vector<std::int32_t> count;   // [size_out]
   std::vector<std::int16_t> weight;  // [size_out, taps]
-  // As vectors multiply them, `blocks` of 16 taps for each output, zero behind count: for every two taps four times the pair
-  // [size_out, blocks, 8, 4, 2]; and 256 * high + low, for every four taps four times the four high bytes, behind a block's high
-  // ones its low ones [size_out, blocks, 2, 4, 4, 4]. The second is empty where a weight does not fit in it.
+  // As vectors multiply them, `blocks` of 16 taps for each output, zero behind count: for every two taps four times the
+  // pair [size_out, blocks, 8, 4, 2]; and 256 * high + low, for every four taps four times the four high bytes, behind
+  // a block's high ones its low ones [size_out, blocks, 2, 4, 4, 4]. The second is empty where a weight does not fit in
+  // it.
   int blocks = 0;
   std::vector<std::int16_t> pairs;
   std::vector<std::int8_t> fours;
@@ -40,8 +41,8 @@ class Resizer {
 
   // in [height_in, width_in, 3] with rows of `stride_bytes`, out [height_out, width_out, 3] without padding.
   void apply(const std::uint8_t* in, std::ptrdiff_t stride_bytes, std::span<std::uint8_t> out);
-  // The same in parts, while rows are in the cache: the rows [first, first + rows), all once, in any order, with kRowSlackBytes
-  // that may be read behind each; then the result.
+  // The same in parts, while rows are in the cache: the rows [first, first + rows), all once, in any order, with
+  // kRowSlackBytes that may be read behind each; then the result.
   void take_rows(int first, int rows, const std::uint8_t* in, std::ptrdiff_t stride_bytes);
   void finish(std::span<std::uint8_t> out);
 
@@ -56,8 +57,8 @@ class Resizer {
 void resize_bicubic(const Picture& in, int height, int width, Picture& out);
 
 namespace detail {
-// The two passes in plain integers, with AVX2, and with AVX-512 (VBMI and VNNI). Same bits; a resizer takes the last that the
-// processor has. `line` holds size_in pixels and kRowSlackBytes behind them.
+// The two passes in plain integers, with AVX2, and with AVX-512 (VBMI and VNNI). Same bits; a resizer takes the last
+// that the processor has. `line` holds size_in pixels and kRowSlackBytes behind them.
 void resize_row_plain(const ResizeAxis& axis, const std::uint8_t* line, std::uint8_t* out);
 void resize_column_plain(const ResizeAxis& axis, int y, const std::uint8_t* in, std::size_t row_bytes,
                          std::uint8_t* out);

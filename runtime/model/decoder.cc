@@ -60,10 +60,11 @@ Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& wei
       rms_eps_(static_cast<float>(config.rms_eps)),
       inv_freq_(rotary_frequencies(rotary_settings(config))),
       axes_(rotary_axes(rotary_settings(config))),
-      ring_attention_(*ranks.ring, options.compute, kv_layout(), options.ring_pass,
-                      options.ring_pass == RingPass::kLeastTime
-                          ? measured_rates(*ranks.ring, options.compute, kv_layout(), static_cast<int>(shard.heads.count()))
-                          : RingRates{}),
+      ring_attention_(
+          *ranks.ring, options.compute, kv_layout(), options.ring_pass,
+          options.ring_pass == RingPass::kLeastTime
+              ? measured_rates(*ranks.ring, options.compute, kv_layout(), static_cast<int>(shard.heads.count()))
+              : RingRates{}),
       hand_over_(ranks, config.hidden, div_ceil<std::int64_t>(options.shared_rows_max, ranks.layout.tp)) {
   if (config.moe()) {
     moe_.emplace(config_, compute_, ranks_, experts, observer_);
@@ -100,7 +101,8 @@ void Decoder::check_inputs(const StepInputs& inputs, Rows<float> logits) const {
   std::int64_t next = 0;
   for (const SequenceRows& sequence : inputs.sequences) {
     check_eq(sequence.first_row, next, "sequences lie one after the other");
-    check(sequence.spans() || (sequence.rows > 0 && !sequence.pages.empty()), "a sequence of a step has rows and pages");
+    check(sequence.spans() || (sequence.rows > 0 && !sequence.pages.empty()),
+          "a sequence of a step has rows and pages");
     next += sequence.rows;
   }
   check_eq(next, static_cast<std::int64_t>(rows), "every row belongs to a sequence");
@@ -217,13 +219,15 @@ void Decoder::attention_block(const TextLayerWeights& weights, int local, Step& 
   add_rows(compute_, step.h, own);
 }
 
-// Sequences that live here whole attend at once; those that span members with the others of their spans, when the pages that
-// their spans have grown by are there.
-void Decoder::attend(Step& step, int local, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended) {
+// Sequences that live here whole attend at once; those that span members with the others of their spans, when the pages
+// that their spans have grown by are there.
+void Decoder::attend(Step& step, int local, Rows<const float> q, Rows<const float> k, Rows<const float> v,
+                     Rows<float> attended) {
   const RingPages pages = step.cache.ring_layer(local);
   for (const Range& run : step.kept) {
     append_kv(compute_, kv_layout(), pages.own, k.slice(run.first, run.count()), v.slice(run.first, run.count()),
-              std::span(step.inputs.slots).subspan(static_cast<std::size_t>(run.first), static_cast<std::size_t>(run.count())));
+              std::span(step.inputs.slots)
+                  .subspan(static_cast<std::size_t>(run.first), static_cast<std::size_t>(run.count())));
   }
   std::vector<AttentionJob> jobs;
   std::vector<RingJob> ring_jobs;
@@ -239,10 +243,12 @@ void Decoder::attend(Step& step, int local, Rows<const float> q, Rows<const floa
                            .v = v.slice(first, rows),
                            .out = attended.slice(first, rows)});
     } else {
-      jobs.push_back({.q = q.slice(first, rows),
-                      .positions = std::span(step.inputs.indices).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
-                      .pages = sequence.pages,
-                      .out = attended.slice(first, rows)});
+      jobs.push_back(
+          {.q = q.slice(first, rows),
+           .positions =
+               std::span(step.inputs.indices).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
+           .pages = sequence.pages,
+           .out = attended.slice(first, rows)});
     }
   }
   Compute computing = compute_;
@@ -253,7 +259,8 @@ void Decoder::attend(Step& step, int local, Rows<const float> q, Rows<const floa
   }
   if (!ring_jobs.empty()) {
     const Traced traced(compute_.trace, TracePhase::kRing);
-    ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs, !std::exchange(step.ring_opened, true));
+    ring_attention_.run(pages, static_cast<int>(shard_.heads.count()), ring_jobs,
+                        !std::exchange(step.ring_opened, true));
   }
 }
 

@@ -59,7 +59,8 @@ class Decoder {
   // `layer` counts those of the model, `local` those of the stage.
   void attention_block(const TextLayerWeights& weights, int local, Step& step);
   void poll(const Step& step);
-  void attend(Step& step, int local, Rows<const float> q, Rows<const float> k, Rows<const float> v, Rows<float> attended);
+  void attend(Step& step, int local, Rows<const float> q, Rows<const float> k, Rows<const float> v,
+              Rows<float> attended);
   void feed_forward(const TextLayerWeights& weights, int layer, Step& step);
   void add_deepstack(int layer, Step& step);
   void run_head(Step& step, Rows<float> logits);

@@ -80,7 +80,8 @@ void MoeFeedForward::run(int layer, const MoeWeights& weights, const RowStep& st
   const std::int64_t rows = step.own.count();
   const Rows<const float> normed = input(step);
   const Rows<float> logits = activations.logits.shaped(rows, config_.experts);
-  // In fp32 in both modes: a near tie that falls the other way sends a token to other experts, and the product is small.
+  // In fp32 in both modes: a near tie that falls the other way sends a token to other experts, and the product is
+  // small.
   matmul(exact_, {.x = normed, .w = weights.router, .out = logits});
   const Rows<std::int32_t> experts = activations.experts.shaped(rows, config_.experts_per_token);
   const Rows<float> chosen_weights = activations.weights.shaped(rows, config_.experts_per_token);

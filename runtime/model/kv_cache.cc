@@ -26,10 +26,17 @@ std::size_t cache_bytes(const KvLayout& layout, int layers, std::int32_t pages) 
 }  // namespace
 
 KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages)
-    : layout_(layout), layers_(layers), pages_(pages), memory_(cache_bytes(layout, layers, pages), "the KV cache"), own_(memory_.data()) {}
+    : layout_(layout),
+      layers_(layers),
+      pages_(pages),
+      memory_(cache_bytes(layout, layers, pages), "the KV cache"),
+      own_(memory_.data()) {}
 
 KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages, Ranks& ranks, RingTransport transport)
-    : layout_(layout), layers_(layers), pages_(pages), ring_memory_(*ranks.ring, ranks.host_name, cache_bytes(layout, layers, pages), transport) {
+    : layout_(layout),
+      layers_(layers),
+      pages_(pages),
+      ring_memory_(*ranks.ring, ranks.host_name, cache_bytes(layout, layers, pages), transport) {
   if (ring_memory_.pools().empty()) {
     memory_ = AnonymousMemory(cache_bytes(layout, layers, pages), "the KV cache");
     own_ = memory_.data();

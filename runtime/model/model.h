@@ -68,8 +68,8 @@ struct VisionBatch {
 struct SequenceRows {
   std::int64_t first_row = 0, rows = 0;  // in the step's rows
   std::vector<PageRef> pages = {};       // all pages of the sequence, this step's rows counted as valid
-  // A sequence that spans several members, on each of them: `rows` are those that Span::computes deals to it (maybe none)
-  // of tokens [first_token, first_token + tokens), `pages` is empty.
+  // A sequence that spans several members, on each of them: `rows` are those that Span::computes deals to it (maybe
+  // none) of tokens [first_token, first_token + tokens), `pages` is empty.
   Span span = {};
   std::int64_t first_token = 0, tokens = 0;
   std::vector<std::int32_t> block_table = {};
@@ -136,7 +136,7 @@ class Model {
   // logits [logit_rows, V] fp32, complete on every tp rank of the member.
   virtual void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits) = 0;
 
-  virtual double pipe_wait_seconds() const = 0;    // so far, for the rows of the stage before or for room in the next one
+  virtual double pipe_wait_seconds() const = 0;  // so far, for the rows of the stage before or for room in the next one
   virtual std::size_t resident_bytes() const = 0;  // packed weights of this rank, shared ones counted once per host
   virtual std::int64_t routing_ties() const = 0;   // own rows so far whose choice of experts was decided by a tie
   virtual const ExpertCounts& expert_counts() const = 0;  // of no experts when the model is dense

@@ -20,7 +20,8 @@ void copy_columns(Rows<const float> from, Rows<float> to) {
 
 // Every rank sends its own block to all and receives theirs; `block_bytes(block)` is where a block lies.
 template <typename BlockBytes>
-void exchange_blocks(Communicator& group, std::span<const Range> blocks, const BlockBytes& block_bytes, std::string_view what) {
+void exchange_blocks(Communicator& group, std::span<const Range> blocks, const BlockBytes& block_bytes,
+                     std::string_view what) {
   const Range own = blocks[static_cast<std::size_t>(group.rank())];
   std::vector<SendPart> sends;
   std::vector<ReceivePart> receives;
@@ -44,7 +45,8 @@ void exchange_blocks(Communicator& group, std::span<const Range> blocks, const B
 void gather_row_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks, std::string_view what) {
   check_eq(static_cast<int>(blocks.size()), group.size(), "a block of rows for every rank");
   check_eq(all.stride, all.columns, "gathered rows are contiguous");
-  exchange_blocks(group, blocks, [&](Range block) { return bytes_of(all.row(block.first), block.count() * all.columns); }, what);
+  exchange_blocks(
+      group, blocks, [&](Range block) { return bytes_of(all.row(block.first), block.count() * all.columns); }, what);
 }
 
 void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const Range> blocks,
@@ -64,7 +66,8 @@ void gather_column_blocks(Communicator& group, Rows<float> all, std::span<const 
   };
   const Range own = blocks[static_cast<std::size_t>(group.rank())];
   copy_columns(in_place(own), staged(own));
-  exchange_blocks(group, blocks, [&](Range block) { return bytes_of(staged(block).data, all.rows * block.count()); }, what);
+  exchange_blocks(
+      group, blocks, [&](Range block) { return bytes_of(staged(block).data, all.rows * block.count()); }, what);
   for (int peer = 0; peer < group.size(); ++peer) {
     if (peer != group.rank()) {
       const Range block = blocks[static_cast<std::size_t>(peer)];

@@ -19,13 +19,36 @@ using json::Fields;
 constexpr std::int64_t kCountMax = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kPixelsMax = std::int64_t{1} << 46;
 
-constexpr std::string_view kBodyFields[] = {
-    "model", "messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k",
-    "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop", "logprobs", "top_logprobs", "n",
-    "stream", "response_format", "ignore_eos", "chat_template_kwargs", "mm_processor_kwargs", "user", "metadata",
-    "add_generation_prompt", "continue_final_message"};
-constexpr std::string_view kVideoFields[] = {"fps", "num_frames", "max_frames", "min_pixels", "max_pixels", "total_pixels",
-                                             "video_start", "video_end", "timestamps", "rotate", "frame_indices"};
+constexpr std::string_view kBodyFields[] = {"model",
+                                            "messages",
+                                            "tools",
+                                            "tool_choice",
+                                            "max_tokens",
+                                            "max_completion_tokens",
+                                            "temperature",
+                                            "top_p",
+                                            "top_k",
+                                            "min_p",
+                                            "repetition_penalty",
+                                            "presence_penalty",
+                                            "frequency_penalty",
+                                            "seed",
+                                            "stop",
+                                            "logprobs",
+                                            "top_logprobs",
+                                            "n",
+                                            "stream",
+                                            "response_format",
+                                            "ignore_eos",
+                                            "chat_template_kwargs",
+                                            "mm_processor_kwargs",
+                                            "user",
+                                            "metadata",
+                                            "add_generation_prompt",
+                                            "continue_final_message"};
+constexpr std::string_view kVideoFields[] = {"fps",        "num_frames",   "max_frames",   "min_pixels",
+                                             "max_pixels", "total_pixels", "video_start",  "video_end",
+                                             "timestamps", "rotate",       "frame_indices"};
 constexpr std::string_view kTemplateFields[] = {"add_vision_id"};
 
 // Refuses the first field that is not in `known`.
@@ -34,7 +57,8 @@ void only_known(const Fields& fields, std::span<const std::string_view> known) {
     const std::string_view key = member.key();
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       const std::string nearest = nearest_name(key, known);
-      fields.refuse(key, "a field that is not known here", nearest.empty() ? "only known fields" : fmt::format("perhaps {}", zoetrope::quoted(nearest)),
+      fields.refuse(key, "a field that is not known here",
+                    nearest.empty() ? "only known fields" : fmt::format("perhaps {}", zoetrope::quoted(nearest)),
                     "correct or remove it");
     }
   }
@@ -43,7 +67,8 @@ void only_known(const Fields& fields, std::span<const std::string_view> known) {
 double number_between(const Fields& fields, std::string_view key, double otherwise, double at_least, double at_most) {
   const double value = fields.number_or(key, otherwise);
   if (!(value >= at_least && value <= at_most)) {
-    fields.refuse(key, fmt::format("{}", value), fmt::format("a number from {} to {}", at_least, at_most), "change the value");
+    fields.refuse(key, fmt::format("{}", value), fmt::format("a number from {} to {}", at_least, at_most),
+                  "change the value");
   }
   return value;
 }
@@ -57,7 +82,8 @@ double positive(const Fields& fields, std::string_view key, double otherwise) {
 }
 
 template <typename T>
-void take_integer(const Fields& fields, std::string_view key, std::optional<T>& into, std::int64_t at_least, std::int64_t at_most) {
+void take_integer(const Fields& fields, std::string_view key, std::optional<T>& into, std::int64_t at_least,
+                  std::int64_t at_most) {
   if (fields.has(key)) {
     into = static_cast<T>(fields.integer(key, at_least, at_most));
   }
@@ -91,7 +117,8 @@ json::Object rewritten_part(const Fields& part) {
   }
   const bool image = type == "image_url" || type == "image";
   if (!image && type != "video_url" && type != "video") {
-    part.refuse("type", zoetrope::quoted(type), "'text', 'image_url' or 'video_url' (also 'image', 'video')", "send only text, pictures and films");
+    part.refuse("type", zoetrope::quoted(type), "'text', 'image_url' or 'video_url' (also 'image', 'video')",
+                "send only text, pictures and films");
   }
   const bool url_form = type.ends_with("_url");
   const std::string_view key = image ? "image" : "video";
@@ -109,11 +136,13 @@ json::Object rewritten_part(const Fields& part) {
       if (name == "type" || name == type || name == key || name == "url" || name == "detail" || name == "uuid") {
         continue;
       }
-      const bool known = image ? name == "min_pixels" || name == "max_pixels"
-                               : std::find(std::begin(kVideoFields), std::end(kVideoFields), name) != std::end(kVideoFields);
+      const bool known =
+          image ? name == "min_pixels" || name == "max_pixels"
+                : std::find(std::begin(kVideoFields), std::end(kVideoFields), name) != std::end(kVideoFields);
       if (!known) {
         from.refuse(name, "an option that is not known for this medium",
-                    image ? "min_pixels or max_pixels" : fmt::format("one of {}", fmt::join(kVideoFields, ", ")), "correct or remove it");
+                    image ? "min_pixels or max_pixels" : fmt::format("one of {}", fmt::join(kVideoFields, ", ")),
+                    "correct or remove it");
       }
       out[name] = member.value();
     }
@@ -130,14 +159,15 @@ json::Array rewritten_messages(const Fields& body) {
   const json::Array& messages = body.array("messages");
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const Fields message(messages[i], body.source(), fmt::format("messages[{}]", i));
-    static constexpr std::string_view known[] = {"role", "content", "tool_calls", "reasoning_content", "reasoning", "name",
-                                                 "tool_call_id", "refusal"};
+    static constexpr std::string_view known[] = {"role",      "content", "tool_calls",   "reasoning_content",
+                                                 "reasoning", "name",    "tool_call_id", "refusal"};
     only_known(message, known);
     json::Object copy = message.object();
     const std::string role = message.text("role");
     static constexpr std::string_view roles[] = {"system", "developer", "user", "assistant", "tool"};
     if (std::find(std::begin(roles), std::end(roles), role) == std::end(roles)) {
-      message.refuse("role", zoetrope::quoted(role), "'system', 'developer', 'user', 'assistant' or 'tool'", "change the role");
+      message.refuse("role", zoetrope::quoted(role), "'system', 'developer', 'user', 'assistant' or 'tool'",
+                     "change the role");
     }
     if (role == "developer") {
       copy["role"] = "system";
@@ -149,7 +179,8 @@ json::Array rewritten_messages(const Fields& body) {
       json::Array parts;
       const json::Array& content = message.array("content");
       for (std::size_t p = 0; p < content.size(); ++p) {
-        parts.push_back(rewritten_part(Fields(content[p], body.source(), fmt::format("messages[{}].content[{}]", i, p))));
+        parts.push_back(
+            rewritten_part(Fields(content[p], body.source(), fmt::format("messages[{}].content[{}]", i, p))));
       }
       copy["content"] = std::move(parts);
     }
@@ -168,17 +199,20 @@ void read_sampling(const Fields& body, const GenerationConfig& defaults, ChatReq
   s.top_k = static_cast<int>(body.integer_or("top_k", defaults.top_k, -1, kCountMax));
   s.top_k = std::max(s.top_k, 0);  // -1 is how other servers write "all"
   s.min_p = number_between(body, "min_p", defaults.min_p, 0, 1);
-  s.repetition_penalty = number_between(body, "repetition_penalty", defaults.repetition_penalty, 1e-3, 1e3);  // as sample() takes it
+  s.repetition_penalty =
+      number_between(body, "repetition_penalty", defaults.repetition_penalty, 1e-3, 1e3);  // as sample() takes it
   s.presence_penalty = number_between(body, "presence_penalty", 0, -2, 2);
   s.frequency_penalty = number_between(body, "frequency_penalty", 0, -2, 2);
   request.seed_given = body.has("seed");
-  s.seed = request.seed_given ? static_cast<std::uint64_t>(body.integer("seed", std::numeric_limits<std::int64_t>::min(),
-                                                                        std::numeric_limits<std::int64_t>::max()))
-                              : (static_cast<std::uint64_t>(std::random_device{}()) << 21) ^ std::random_device{}();
+  s.seed = request.seed_given
+               ? static_cast<std::uint64_t>(body.integer("seed", std::numeric_limits<std::int64_t>::min(),
+                                                         std::numeric_limits<std::int64_t>::max()))
+               : (static_cast<std::uint64_t>(std::random_device{}()) << 21) ^ std::random_device{}();
   request.logprobs = body.boolean_or("logprobs", false);
   s.top_logprobs = static_cast<int>(body.integer_or("top_logprobs", 0, 0, 20));
   if (s.top_logprobs > 0 && !request.logprobs) {
-    body.refuse("top_logprobs", fmt::format("{} without logprobs", s.top_logprobs), "logprobs to be true as well", "add \"logprobs\": true");
+    body.refuse("top_logprobs", fmt::format("{} without logprobs", s.top_logprobs), "logprobs to be true as well",
+                "add \"logprobs\": true");
   }
 }
 
@@ -206,7 +240,8 @@ void refuse_unsupported(const Fields& body) {
     body.refuse("stream", "true", "false (a batch line is answered in one piece)", "remove the field");
   }
   if (body.has("response_format") && body.child("response_format").text("type") != "text") {
-    body.refuse("response_format.type", zoetrope::quoted(body.child("response_format").text("type")), "'text'", "ask for the form in the prompt");
+    body.refuse("response_format.type", zoetrope::quoted(body.child("response_format").text("type")), "'text'",
+                "ask for the form in the prompt");
   }
   if (body.has("tool_choice")) {
     const json::Value& choice = *body.find("tool_choice");
@@ -240,7 +275,8 @@ VideoOptions video_options_of(const Fields& item, VideoOptions base) {
   if (item.has("timestamps") && item.find("timestamps")->is_string()) {
     const std::string kind = item.text("timestamps");
     if (kind != "reference" && kind != "true") {
-      item.refuse("timestamps", zoetrope::quoted(kind), "'true' (each frame's own time) or 'reference' (index / fps)", "change the value");
+      item.refuse("timestamps", zoetrope::quoted(kind), "'true' (each frame's own time) or 'reference' (index / fps)",
+                  "change the value");
     }
     o.reference_timestamps = kind == "reference";
   }
@@ -291,7 +327,8 @@ ChatRequest read_chat_request(const Fields& body, std::string name, const std::f
   read_sampling(body, defaults, request);
   read_stop(body, request);
   if (body.has("max_tokens") && body.has("max_completion_tokens")) {
-    body.refuse("max_tokens", "max_tokens beside max_completion_tokens", "one of the two", "remove max_tokens, the older name");
+    body.refuse("max_tokens", "max_tokens beside max_completion_tokens", "one of the two",
+                "remove max_tokens, the older name");
   }
   take_integer(body, "max_tokens", request.new_tokens_max, 1, kCountMax);
   take_integer(body, "max_completion_tokens", request.new_tokens_max, 1, kCountMax);

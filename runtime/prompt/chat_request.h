@@ -17,7 +17,8 @@ namespace zoetrope {
 
 struct ChatRequest {
   std::string name;                         // custom_id, or "ask": for messages
-  json::Array messages;                     // as the template reads them: OpenAI's image_url/video_url parts rewritten to image/video items
+  json::Array
+      messages;  // as the template reads them: OpenAI's image_url/video_url parts rewritten to image/video items
   std::optional<json::Array> tools;
   RenderOptions render;
   VideoOptions video;                       // mm_processor_kwargs / media options for every video of the request
@@ -31,8 +32,8 @@ struct ChatRequest {
   std::filesystem::path media_base;         // relative media paths start here
 };
 
-// Reads the body of a chat completion. Strict: an unknown field is refused with the nearest name, every value is checked.
-// `defaults` fills in what the request leaves open; a missing seed is drawn from the operating system.
+// Reads the body of a chat completion. Strict: an unknown field is refused with the nearest name, every value is
+// checked. `defaults` fills in what the request leaves open; a missing seed is drawn from the operating system.
 ChatRequest read_chat_request(const json::Fields& body, std::string name, const std::filesystem::path& media_base,
                               const GenerationConfig& defaults);
 

@@ -6,7 +6,8 @@ namespace zoetrope {
 
 std::shared_ptr<const FrameTable> frame_table_of(const MediaSource& source) {
   static SourceCache<std::shared_ptr<const FrameTable>> tables(32);
-  return tables.find_or_make(source, [](const MediaSource& film) { return std::make_shared<const FrameTable>(read_frame_table(film)); });
+  return tables.find_or_make(
+      source, [](const MediaSource& film) { return std::make_shared<const FrameTable>(read_frame_table(film)); });
 }
 
 }  // namespace zoetrope

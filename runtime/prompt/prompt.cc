@@ -15,7 +15,8 @@ namespace {
 
 using json::Fields;
 
-// A film (or a list of pictures) as the prompt needs it: the medium, the time of every pair and whether it starts clean.
+// A film (or a list of pictures) as the prompt needs it: the medium, the time of every pair and whether it starts
+// clean.
 struct LookedAt {
   Medium medium;
   std::vector<double> timestamps;
@@ -54,12 +55,14 @@ std::vector<double> times_of_pictures(const Fields& item, std::size_t pictures, 
       seconds.push_back(value.to_number<double>());
     }
     if (seconds.size() != pictures) {
-      item.refuse("timestamps", fmt::format("{} times for {} pictures", seconds.size(), pictures), "one time for each picture", "complete the list");
+      item.refuse("timestamps", fmt::format("{} times for {} pictures", seconds.size(), pictures),
+                  "one time for each picture", "complete the list");
     }
     return seconds;
   }
   if (!options.fps) {
-    item.refuse("timestamps", "a list of pictures without times", "\"timestamps\": [seconds, ...] or \"fps\"", "say when each picture was taken");
+    item.refuse("timestamps", "a list of pictures without times", "\"timestamps\": [seconds, ...] or \"fps\"",
+                "say when each picture was taken");
   }
   std::vector<double> seconds(pictures);
   for (std::size_t i = 0; i < pictures; ++i) {
@@ -118,12 +121,14 @@ Piece text(std::string value) {
   return piece;
 }
 
-// Reference 6.3 as in 4.57: a film becomes its frame pairs, each behind its time; nothing of the template's wrapper stays.
+// Reference 6.3 as in 4.57: a film becomes its frame pairs, each behind its time; nothing of the template's wrapper
+// stays.
 void expand(const Piece& piece, const LookedAt& looked, std::vector<Piece>& out) {
   const bool image = piece.kind == Piece::Kind::kImage;
   for (int pair = 0; pair < looked.medium.grid.t; ++pair) {
     if (!image) {
-      out.push_back(text(fmt::format("<{} seconds>", timestamp_text(looked.timestamps[static_cast<std::size_t>(pair)]))));
+      out.push_back(
+          text(fmt::format("<{} seconds>", timestamp_text(looked.timestamps[static_cast<std::size_t>(pair)]))));
     }
     out.push_back(control("<|vision_start|>"));
     out.push_back(control(image ? "<|image_pad|>" : "<|video_pad|>", looked.medium.grid.tokens_of_pair()));
@@ -132,7 +137,8 @@ void expand(const Piece& piece, const LookedAt& looked, std::vector<Piece>& out)
 }
 
 // Runs of placeholder tokens in order of appearance are the units of the media in the same order.
-void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& clean, std::int32_t image_token, std::int32_t video_token) {
+void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& clean, std::int32_t image_token,
+                std::int32_t video_token) {
   std::size_t at = 0;
   const auto placeholder = [&](TokenId id) { return id == image_token || id == video_token; };
   for (std::size_t m = 0; m < prompt.media.size(); ++m) {
@@ -142,7 +148,8 @@ void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& cl
         ++at;
       }
       const std::int64_t tokens = medium.grid.tokens_of_pair();
-      check(at + static_cast<std::size_t>(tokens) <= prompt.tokens.size(), "placeholder tokens are missing from the prompt");
+      check(at + static_cast<std::size_t>(tokens) <= prompt.tokens.size(),
+            "placeholder tokens are missing from the prompt");
       prompt.units.push_back({static_cast<std::int32_t>(m), pair, static_cast<std::int64_t>(at), tokens,
                               clean[m][static_cast<std::size_t>(pair)]});
       at += static_cast<std::size_t>(tokens);
@@ -169,7 +176,8 @@ void refuse_too_long(const Prompt& prompt, const ChatRequest& request, std::int6
                               : "shorten the text"});
 }
 
-// A medium that the template leaves out (the published ones show none in a system message) would silently not be looked at.
+// A medium that the template leaves out (the published ones show none in a system message) would silently not be looked
+// at.
 void refuse_media_left_out(const ChatRequest& request, const std::vector<Piece>& rendered) {
   for (std::size_t m = 0; m < request.messages.size(); ++m) {
     const json::Value* content = request.messages[m].as_object().if_contains("content");
@@ -184,10 +192,10 @@ void refuse_media_left_out(const ChatRequest& request, const std::vector<Piece>&
         continue;
       }
       const json::Value& role = request.messages[m].at("role");
-      refuse(Radius::kRequest,
-             {fmt::format("{}: messages[{}].content[{}]", request.name, m, p),
-              fmt::format("a{} in a message of the role {}", *type == "image" ? "n image" : " video", json::described(role)),
-              "media where the checkpoint's chat template shows them", "move it to a user message"});
+      refuse(Radius::kRequest, {fmt::format("{}: messages[{}].content[{}]", request.name, m, p),
+                                fmt::format("a{} in a message of the role {}", *type == "image" ? "n image" : " video",
+                                            json::described(role)),
+                                "media where the checkpoint's chat template shows them", "move it to a user message"});
     }
   }
 }
@@ -238,14 +246,16 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
     }
     check(piece.item != nullptr, "a medium of the template without its content item");
     const Fields item(*piece.item, {request.name, Radius::kRequest}, fmt::format("medium {}", prompt.media.size() + 1));
-    LookedAt looked = piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
+    LookedAt looked =
+        piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
     expand(piece, looked, pieces);
     prompt.media.push_back(std::move(looked.medium));
     clean.push_back(std::move(looked.clean));
   }
   prompt.tokens = tokenizer->encode(pieces);
   if (prompt.tokens.empty()) {
-    refuse(Radius::kRequest, {request.name + ": the prompt", "no tokens", "at least one message with content", "add a message"});
+    refuse(Radius::kRequest,
+           {request.name + ": the prompt", "no tokens", "at least one message with content", "add a message"});
   }
   find_units(prompt, clean, image_token, video_token);
   refuse_too_long(prompt, request, context_tokens_max);

@@ -1,5 +1,6 @@
-// From a ChatRequest to what the model reads: token ids, three-axis positions and the visual units behind the placeholder
-// tokens. Planned before a pixel is decoded (reference 5 and 6.3). A value: it travels to all ranks beside the step plan.
+// From a ChatRequest to what the model reads: token ids, three-axis positions and the visual units behind the
+// placeholder tokens. Planned before a pixel is decoded (reference 5 and 6.3). A value: it travels to all ranks beside
+// the step plan.
 #pragma once
 
 #include <array>
@@ -48,8 +49,8 @@ struct Prompt {
   std::vector<VisualUnit> units;     // in token order
 };
 
-// Gives every unit the SHA-256 of what its features depend on: the bytes of its file or picture, its frames, the size they are
-// seen in, and whether they are turned. Error(kRequest): a file that cannot be read.
+// Gives every unit the SHA-256 of what its features depend on: the bytes of its file or picture, its frames, the size
+// they are seen in, and whether they are turned. Error(kRequest): a file that cannot be read.
 void fingerprint_units(Prompt& prompt);
 
 // Positions of reference section 5 for tokens with visual runs at `units`.
@@ -63,7 +64,8 @@ struct PromptWriter {
   VideoProcessor video;
   std::int32_t image_token = 0, video_token = 0, vision_start = 0, vision_end = 0;
   std::int64_t context_tokens_max = 0;
-  bool fingerprints = false;  // digest the media, so that prompts about the same ones can share what is computed of them
+  bool fingerprints =
+      false;  // digest the media, so that prompts about the same ones can share what is computed of them
 
   // Looks at the media (demux-only pass), renders, expands, tokenises in one go. Error(kRequest) with what to change.
   Prompt write(const ChatRequest& request) const;
@@ -72,14 +74,14 @@ struct PromptWriter {
 std::vector<std::byte> encoded(const Prompt& prompt);
 Prompt decoded_prompt(std::span<const std::byte> bytes);
 
-// Produces the patches of visual units; one thread uses it. Keeps the decoder of the film it is in open between calls, so
-// that pairs of one film read in rising order cost one linear decode. Memory: one decoder and two frames.
+// Produces the patches of visual units; one thread uses it. Keeps the decoder of the film it is in open between calls,
+// so that pairs of one film read in rising order cost one linear decode. Memory: one decoder and two frames.
 class UnitReader {
  public:
   UnitReader();
   ~UnitReader();
-  // Bytes of the patches [grid.h * grid.w, 1536] of a picture or a pair of frames (media/patches.h). Error(kRequest) naming
-  // film, frame and time; also when `stop` asks to give up.
+  // Bytes of the patches [grid.h * grid.w, 1536] of a picture or a pair of frames (media/patches.h). Error(kRequest)
+  // naming film, frame and time; also when `stop` asks to give up.
   void read(const Medium& medium, std::int32_t pair, std::span<std::uint8_t> patches, const std::stop_token& stop = {});
 
  private:

@@ -106,7 +106,8 @@ Prompt decoded_prompt(std::span<const std::byte> bytes) {
   prompt.units = r.get_list<VisualUnit>();
   r.end();
   if (prompt.positions.size() != prompt.tokens.size()) {
-    r.malformed(fmt::format("{} positions", prompt.positions.size()), fmt::format("{}, one for each token", prompt.tokens.size()));
+    r.malformed(fmt::format("{} positions", prompt.positions.size()),
+                fmt::format("{}, one for each token", prompt.tokens.size()));
   }
   for (const VisualUnit& unit : prompt.units) {
     if (unit.medium < 0 || static_cast<std::size_t>(unit.medium) >= prompt.media.size()) {

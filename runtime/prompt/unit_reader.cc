@@ -27,8 +27,9 @@ struct UnitReader::State {
 
   static std::string key_of(const Medium& medium) {
     const MediaSource& source = medium.sources[0];
-    return fmt::format("{} {} {} {}x{} {}", source.name, source.path.string(), static_cast<const void*>(source.bytes.get()),
-                       medium.resized_height, medium.resized_width, medium.rotate);
+    return fmt::format("{} {} {} {}x{} {}", source.name, source.path.string(),
+                       static_cast<const void*>(source.bytes.get()), medium.resized_height, medium.resized_width,
+                       medium.rotate);
   }
 
   void open(const Medium& medium) {
@@ -41,7 +42,9 @@ struct UnitReader::State {
     // Frames in rising order let the decoder leave out what nobody needs.
     const bool rising = std::is_sorted(medium.frames.begin(), medium.frames.end());
     film.emplace(medium.sources[0], *table,
-                 FilmReaderSettings{.height = medium.resized_height, .width = medium.resized_width, .rotate = medium.rotate,
+                 FilmReaderSettings{.height = medium.resized_height,
+                                    .width = medium.resized_width,
+                                    .rotate = medium.rotate,
                                     .expected = rising ? medium.frames : std::vector<std::int64_t>{}});
     open_key = key;
     open_frames = medium.frames;
@@ -77,11 +80,14 @@ struct UnitReader::State {
 UnitReader::UnitReader() : state_(std::make_unique<State>()) {}
 UnitReader::~UnitReader() = default;
 
-void UnitReader::read(const Medium& medium, std::int32_t pair, std::span<std::uint8_t> patches, const std::stop_token& stop) {
-  check_eq(patches.size(), static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns,
+void UnitReader::read(const Medium& medium, std::int32_t pair, std::span<std::uint8_t> patches,
+                      const std::stop_token& stop) {
+  check_eq(patches.size(),
+           static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns,
            "room for the patches of one unit");
   State& s = *state_;
-  const auto bytes = static_cast<std::size_t>(medium.resized_height) * static_cast<std::size_t>(medium.resized_width) * 3;
+  const auto bytes =
+      static_cast<std::size_t>(medium.resized_height) * static_cast<std::size_t>(medium.resized_width) * 3;
   for (auto& frame : s.frames) {
     frame.resize(bytes);
   }

@@ -1,6 +1,6 @@
-// The header of a safetensors file from any bytes. The first eight are the size of the data behind the header, the rest is
-// the header. Beyond not crashing: what is called whole must lie in the data, not overlap, and have the size of its shape;
-// and a header without a problem must cover the data exactly.
+// The header of a safetensors file from any bytes. The first eight are the size of the data behind the header, the rest
+// is the header. Beyond not crashing: what is called whole must lie in the data, not overlap, and have the size of its
+// shape; and a header without a problem must cover the data exactly.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -27,7 +27,8 @@ void check_entries(const std::vector<zoetrope::HeaderEntry>& entries, std::uint6
       bits *= static_cast<std::uint64_t>(side);
       zoetrope::check(bits >> 64 == 0, "the size fits in 64 bits");
     }
-    zoetrope::check(bits == static_cast<unsigned __int128>(entry.end - entry.begin) * 8, "shape x type fills the offsets");
+    zoetrope::check(bits == static_cast<unsigned __int128>(entry.end - entry.begin) * 8,
+                    "shape x type fills the offsets");
     covered = entry.end;
   }
   zoetrope::check(!clean || covered == data_bytes, "no bytes after the last tensor");

@@ -217,8 +217,8 @@ class Judge {
     }
   }
 
-  // On the fp32 ids: fp32 demands the `certain` ids, bf16 those whose margin exceeds the case's bf16 noise, and those whose
-  // margin exceeds twice the reference's error at that very step unless the row is proven to meet other experts.
+  // On the fp32 ids: fp32 demands the `certain` ids, bf16 those whose margin exceeds the case's bf16 noise, and those
+  // whose margin exceeds twice the reference's error at that very step unless the row is proven to meet other experts.
   void compare_continuation(std::span<const float> logits, std::size_t vocabulary) {
     for (std::size_t step = 0; step < golden_.greedy.size(); ++step) {
       const auto row = logits.subspan(step * vocabulary, vocabulary);
@@ -236,10 +236,14 @@ class Judge {
       const auto seen = static_cast<std::int64_t>(step == 0 ? golden_.tokens.size() : step) - 1;
       const auto flip = flips_ == nullptr ? std::nullopt : proven(*flips_, step == 0 ? "" : "continuation.", seen);
       if (flip && golden_.margins[step] <= golden_.bf16_noise.at("all_prompt_logits").max_abs) {
-        by_chance("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap, flip->noise);
+        by_chance("{}: layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}", miss, flip->layer, flip->gap,
+                  flip->noise);
       } else {
         const auto any = flips_ == nullptr ? std::nullopt : flips_->first(step == 0 ? "" : "continuation.", seen);
-        fail("{}{}", miss, any ? fmt::format("; layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}: not proven", any->layer, any->gap, any->noise) : "; it meets the experts of fp32");
+        fail("{}{}", miss,
+             any ? fmt::format("; layer {} sends it elsewhere, gap {:.3g} at noise {:.3g}: not proven", any->layer,
+                               any->gap, any->noise)
+                 : "; it meets the experts of fp32");
       }
     }
   }
@@ -254,13 +258,14 @@ class Judge {
 
  private:
   // Over the prompt rows that meet the same experts as in fp32, in every layer.
-  static double distance_of_steady_rows(std::span<const float> logits, std::span<const float> fp32, std::size_t vocabulary,
-                                        const RoutingFlips& flips) {
+  static double distance_of_steady_rows(std::span<const float> logits, std::span<const float> fp32,
+                                        std::size_t vocabulary, const RoutingFlips& flips) {
     double squares = 0;
     std::size_t rows = 0;
     for (std::size_t row = 0; row < logits.size() / vocabulary; ++row) {
       if (!flips.first("", static_cast<std::int64_t>(row))) {
-        const double rms = distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary)).rms;
+        const double rms =
+            distance(logits.subspan(row * vocabulary, vocabulary), fp32.subspan(row * vocabulary, vocabulary)).rms;
         squares += rms * rms;
         ++rows;
       }
@@ -279,7 +284,8 @@ class Judge {
     }
     for (std::size_t i = 0; i < reference.size(); ++i) {
       const float* row = logits.data() + i / chosen * experts;
-      const double apart = std::abs(static_cast<double>(row[static_cast<std::size_t>(ours[i])]) - static_cast<double>(row[static_cast<std::size_t>(reference[i])]));
+      const double apart = std::abs(static_cast<double>(row[static_cast<std::size_t>(ours[i])]) -
+                                    static_cast<double>(row[static_cast<std::size_t>(reference[i])]));
       if (ours[i] != reference[i] && apart > 2 * kFp32Relative * largest) {
         return false;
       }
@@ -312,8 +318,8 @@ class Judge {
     if (d.finite && d.rms <= kBf16Ratio * allowed) {
       return;
     }
-    const std::string miss = fmt::format("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})", name,
-                                         d.rms, allowed, d.rms / allowed);
+    const std::string miss = fmt::format("{}: rms {:.4g} from fp32, the reference's bf16 is {:.4g} (ratio {:.3g})",
+                                         name, d.rms, allowed, d.rms / allowed);
     // One row of a mixture says little: the reference's own may have been lucky there. So it is held to the reference's
     // distance over all rows too, and beyond that it must be proven to meet other experts.
     const auto last_row = static_cast<std::int64_t>(golden_.tokens.size()) - 1;

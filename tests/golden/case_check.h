@@ -1,18 +1,20 @@
 // Holds the model against one golden case: hidden states, router, vision outputs, logits, chunked prefill and 32 steps
 // of continuation.
 //   fp32: every tensor within 1e-4 of the reference's largest value, experts equal, the `certain` greedy ids equal.
-//   bf16: every tensor no further from fp32 than 1.5 times the reference's own bf16 is (root mean square), the logits of
+//   bf16: every tensor no further from fp32 than 1.5 times the reference's own bf16 is (root mean square), the logits
+//   of
 //         all prompt rows included; on the forced fp32 continuation the same top token wherever the fp32 margin exceeds
-//         the case's bf16 noise (the largest error of the reference's bf16 over all prompt rows), and also where it only
-//         exceeds twice the reference's error at that very step.
+//         the case's bf16 noise (the largest error of the reference's bf16 over all prompt rows), and also where it
+//         only exceeds twice the reference's error at that very step.
 //   both: logits of a chunked prefill equal those of the whole one bit for bit.
-// With a mixture of experts a row in bf16 is a draw of chance: a router's near-tie falls either way and the row's logits are
-// others. The reference's own bf16, run again with other products or eager attention, misses this rule in up to 7 or 12 of
-// 38 mixtures (docs/performance.md, reference_variants.py). Three misses are therefore noted instead of failed, of mixtures
-// only and only with proof (routing_flips.h): a case whose rows that meet the experts of fp32 keep the bound, when the
-// others break it; a last row that keeps the bound of all rows, or is itself sent elsewhere; a step clear by its own error
-// but not by the case's noise, whose row is sent elsewhere. golden_case_test.cc holds the distances and the tokens sent
-// elsewhere over all cases of a checkpoint to those of the reference's own bf16, without any factor.
+// With a mixture of experts a row in bf16 is a draw of chance: a router's near-tie falls either way and the row's
+// logits are others. The reference's own bf16, run again with other products or eager attention, misses this rule in up
+// to 7 or 12 of 38 mixtures (docs/performance.md, reference_variants.py). Three misses are therefore noted instead of
+// failed, of mixtures only and only with proof (routing_flips.h): a case whose rows that meet the experts of fp32 keep
+// the bound, when the others break it; a last row that keeps the bound of all rows, or is itself sent elsewhere; a step
+// clear by its own error but not by the case's noise, whose row is sent elsewhere. golden_case_test.cc holds the
+// distances and the tokens sent elsewhere over all cases of a checkpoint to those of the reference's own bf16, without
+// any factor.
 #pragma once
 
 #include <cstdint>

@@ -30,7 +30,8 @@ std::vector<CaseGrid> grids(const json::value& value) {
 }
 
 // The pixels as another checkpoint's case of the same name holds them.
-std::vector<std::uint8_t> elsewhere(const std::filesystem::path& goldens, const std::string& case_name, const std::string& name) {
+std::vector<std::uint8_t> elsewhere(const std::filesystem::path& goldens, const std::string& case_name,
+                                    const std::string& name) {
   for (const auto& checkpoint : std::filesystem::directory_iterator(goldens / "cases")) {
     const auto file = checkpoint.path() / case_name / "case.safetensors";
     if (std::filesystem::exists(file)) {
@@ -42,14 +43,15 @@ std::vector<std::uint8_t> elsewhere(const std::filesystem::path& goldens, const 
   throw std::runtime_error("no checkpoint's case " + case_name + " holds " + name);
 }
 
-CaseVision read_vision(const std::filesystem::path& goldens, const std::string& case_name, const SafetensorsFile& tensors,
-                       const std::string& tag, const json::value& grid_rows) {
+CaseVision read_vision(const std::filesystem::path& goldens, const std::string& case_name,
+                       const SafetensorsFile& tensors, const std::string& tag, const json::value& grid_rows) {
   CaseVision vision{.tag = tag, .grids = grids(grid_rows), .pixels = {}};
   if (vision.grids.empty()) {
     return vision;
   }
   const std::string name = "pixels." + tag + ".u8";
-  const std::vector<std::uint8_t> levels = tensors.has(name) ? tensors.data<std::uint8_t>(name) : elsewhere(goldens, case_name, name);
+  const std::vector<std::uint8_t> levels =
+      tensors.has(name) ? tensors.data<std::uint8_t>(name) : elsewhere(goldens, case_name, name);
   for (const std::uint8_t level : levels) {
     vision.pixels.push_back((static_cast<float>(level) - 127.5F) / 127.5F);
   }
@@ -65,10 +67,17 @@ CaseVision read_vision(const std::filesystem::path& goldens, const std::string& 
 
 }  // namespace
 
-GoldenCase read_case(const std::filesystem::path& goldens, const std::string& checkpoint, const std::string& case_name) {
+GoldenCase read_case(const std::filesystem::path& goldens, const std::string& checkpoint,
+                     const std::string& case_name) {
   const auto folder = goldens / "cases" / checkpoint / case_name;
   const json::object described = golden_json(folder / "case.json").as_object();
-  GoldenCase c{.tokens = {}, .positions = {}, .vision = {}, .greedy = {}, .margins = {}, .bf16_errors = {}, .bf16_noise = {},
+  GoldenCase c{.tokens = {},
+               .positions = {},
+               .vision = {},
+               .greedy = {},
+               .margins = {},
+               .bf16_errors = {},
+               .bf16_noise = {},
                .tensors = SafetensorsFile(folder / "case.safetensors")};
   c.tokens = c.tensors.data<std::int32_t>("input_ids");
   const auto positions = c.tensors.data<std::int32_t>("position_ids");  // [3, T]

@@ -42,7 +42,8 @@ struct GoldenCase {
   SafetensorsFile tensors;
 };
 
-// Pixels that a case does not repeat are those of the same case of another checkpoint: all checkpoints share the pixel limits.
+// Pixels that a case does not repeat are those of the same case of another checkpoint: all checkpoints share the pixel
+// limits.
 GoldenCase read_case(const std::filesystem::path& goldens, const std::string& checkpoint, const std::string& case_name);
 
 }  // namespace zoetrope::test

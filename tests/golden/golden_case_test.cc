@@ -1,5 +1,5 @@
-// Every checkpoint and case of the golden folder, in both precisions: hidden states, vision outputs, routers, logits and the
-// 32 greedy steps. Whatever checkpoints and cases are there are taken.
+// Every checkpoint and case of the golden folder, in both precisions: hidden states, vision outputs, routers, logits
+// and the 32 greedy steps. Whatever checkpoints and cases are there are taken.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,8 +28,8 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return out;
 }
 
-// Over all cases of a checkpoint chance evens out: distances from fp32 and tokens sent elsewhere are no more than those of
-// the reference's own bf16. (The rule allows 1.5 times the distance.)
+// Over all cases of a checkpoint chance evens out: distances from fp32 and tokens sent elsewhere are no more than those
+// of the reference's own bf16. (The rule allows 1.5 times the distance.)
 constexpr double kPooledRatio = 1.0;
 
 void check_all(Precision precision) {
@@ -61,11 +61,13 @@ void check_all(Precision precision) {
     if (precision == Precision::kFp32) {
       std::printf("  %s fp32: largest relative error %.2e (allowed 1e-4)\n", name.c_str(), worst);
     } else {
-      std::printf("  %s bf16: largest ratio of one tensor %.3f; all logits together %.3f of the reference's own distance\n", name.c_str(), worst,
-                  reference > 0 ? std::sqrt(ours / reference) : 0.0);
+      std::printf(
+          "  %s bf16: largest ratio of one tensor %.3f; all logits together %.3f of the reference's own distance\n",
+          name.c_str(), worst, reference > 0 ? std::sqrt(ours / reference) : 0.0);
       EXPECT_LE(std::sqrt(ours), kPooledRatio * std::sqrt(reference)) << name << ": logits of all prompt rows";
       if (reference_flips > 0) {
-        std::printf("  %s bf16: %.0f tokens sent to other experts than in fp32, the reference's bf16 sends %.0f\n", name.c_str(), flips, reference_flips);
+        std::printf("  %s bf16: %.0f tokens sent to other experts than in fp32, the reference's bf16 sends %.0f\n",
+                    name.c_str(), flips, reference_flips);
         EXPECT_LE(flips, kPooledRatio * reference_flips) << name << ": tokens sent to other experts";
       }
     }
@@ -84,7 +86,8 @@ TEST(GoldenCases, MediaAndNoiseFiles) {
     const auto media = test::golden_json(goldens / "media" / "media.json").as_object();
     for (const char* kind : {"images", "videos"}) {
       for (const auto& entry : media.at(kind).as_array()) {
-        EXPECT_TRUE(fs::exists(goldens / "media" / std::string(entry.at("name").as_string()))) << entry.at("name").as_string();
+        EXPECT_TRUE(fs::exists(goldens / "media" / std::string(entry.at("name").as_string())))
+            << entry.at("name").as_string();
       }
     }
   }

@@ -1,5 +1,6 @@
-// golden_test: holds the program against a folder of golden files (ZOETROPE_GOLDENS, or the project's own set). Takes whatever
-// checkpoints, cases and rows are there, prints how many values were compared, and fails on a file that nobody read.
+// golden_test: holds the program against a folder of golden files (ZOETROPE_GOLDENS, or the project's own set). Takes
+// whatever checkpoints, cases and rows are there, prints how many values were compared, and fails on a file that nobody
+// read.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -19,8 +20,11 @@ namespace fs = std::filesystem;
 const std::vector<std::pair<std::string, std::string>>& parts() {
   static const std::vector<std::pair<std::string, std::string>> all{
       {"cases", "GoldenCases.*:PromptGolden.EveryCase*:ChatTemplate.RendersTheGoldenPrompts*"},
-      {"preprocess", "Still.EveryGolden*:Resize.EqualsTheReference*:Patches.*:FilmReader.Golden*:FilmReader.RealFilm*:Plan.Every*"},
-      {"text", "Tokenizer.*EveryGolden*:Tokenizer.GivesTheIds*:Detokenizer.FollowsEveryGolden*:ChatTemplate.RendersEveryGolden*:ChatTemplate.LeavesTheLast*"},
+      {"preprocess",
+       "Still.EveryGolden*:Resize.EqualsTheReference*:Patches.*:FilmReader.Golden*:FilmReader.RealFilm*:Plan.Every*"},
+      {"text",
+       "Tokenizer.*EveryGolden*:Tokenizer.GivesTheIds*:Detokenizer.FollowsEveryGolden*:ChatTemplate.RendersEveryGolden*"
+       ":ChatTemplate.LeavesTheLast*"},
       {"sampling", "SamplingDistribution.IsThatOfTheLibrary"},
       {"rotary", "PromptGolden.Positions*:RotaryFrequencies.*:RotaryTable.*:VisionRotaryTable.*"},
   };
@@ -35,8 +39,8 @@ int unread_files(const fs::path& folder) {
     const fs::path relative = fs::relative(entry.path(), folder);
     const std::string top = relative.begin()->string();
     const std::string extension = entry.path().extension();
-    if (!entry.is_regular_file() || top == "tools" || top == "checkpoints" || described.contains(entry.path().filename()) ||
-        (extension != ".json" && extension != ".safetensors")) {
+    if (!entry.is_regular_file() || top == "tools" || top == "checkpoints" ||
+        described.contains(entry.path().filename()) || (extension != ".json" && extension != ".safetensors")) {
       continue;
     }
     if (!zoetrope::test::Tally::instance().values.contains(fs::weakly_canonical(entry.path()))) {
@@ -53,7 +57,8 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   const fs::path folder = zoetrope::test::golden_folder();
   if (!fs::is_directory(folder)) {
-    std::printf("golden_test: found no folder %s, expected golden files; set ZOETROPE_GOLDENS to their folder\n", folder.c_str());
+    std::printf("golden_test: found no folder %s, expected golden files; set ZOETROPE_GOLDENS to their folder\n",
+                folder.c_str());
     return 1;
   }
   std::string filter;
@@ -75,13 +80,16 @@ int main(int argc, char** argv) {
     values += count;
     files += count > 0 ? 1 : 0;
   }
-  std::printf("golden_test: %lld values of %zu golden files compared, %d files unread, %s\n", static_cast<long long>(values), files, unread,
+  std::printf("golden_test: %lld values of %zu golden files compared, %d files unread, %s\n",
+              static_cast<long long>(values), files, unread,
               failed == 0 && unread == 0 && values > 0 ? "none failed" : "FAILED");
   const auto& tally = zoetrope::test::Tally::instance();
   if (tally.bf16_cases_missed > 0) {
-    std::printf("golden_test: %d of %d bf16 cases miss the plain rule (last logits within 1.5 times the reference's distance, every clear token "
-                "equal); all are mixtures of experts and stand above\n",
-                tally.bf16_cases_missed, tally.bf16_cases);
+    std::printf(
+        "golden_test: %d of %d bf16 cases miss the plain rule (last logits within 1.5 times the reference's distance, "
+        "every clear token "
+        "equal); all are mixtures of experts and stand above\n",
+        tally.bf16_cases_missed, tally.bf16_cases);
   }
   return failed != 0 || unread != 0 || values == 0 ? 1 : 0;
 }

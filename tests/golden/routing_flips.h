@@ -20,8 +20,9 @@ using Trace = std::map<std::string, std::vector<float>>;
 struct RoutingFlip {
   int layer = 0;
   double gap = 0;    // fp32: k-th largest router logit less the one behind it
-  // rms of bf16 - fp32 router logits of this layer: over rows that were not sent elsewhere before, or over this row's experts
-  // beside the two at the cut where that is more (a row that looks at rows which were sent elsewhere is noisier than most)
+  // rms of bf16 - fp32 router logits of this layer: over rows that were not sent elsewhere before, or over this row's
+  // experts beside the two at the cut where that is more (a row that looks at rows which were sent elsewhere is noisier
+  // than most)
   double noise = 0;
 };
 

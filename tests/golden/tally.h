@@ -1,5 +1,5 @@
-// How many golden values were taken for comparison, file by file, so that golden_test can say it and can refuse a file that
-// nobody read. The readers of golden files count; what they hand out is compared by the tests that ask for it.
+// How many golden values were taken for comparison, file by file, so that golden_test can say it and can refuse a file
+// that nobody read. The readers of golden files count; what they hand out is compared by the tests that ask for it.
 #pragma once
 
 #include <boost/json.hpp>

@@ -15,14 +15,15 @@ TEST(Benchmark, CeilingsComeFirstAndFractionsFollowThem) {
   const Compute compute{&body(best_body()), &pool, Precision::kBf16};
   std::int64_t last_call = -1;
   bool in_order = true;
-  const BenchCase idle{.op = "idle", .shape = "none", .m = 3, .flops = 1e6, .bytes = 2e6, .run = [&](std::int64_t call) {
-                         in_order = in_order && call == last_call + 1;
-                         last_call = call;
-                         volatile double x = 0.0;
-                         for (int i = 0; i < 20000; ++i) {
-                           x = x + 1.0;
-                         }
-                       }};
+  const BenchCase idle{
+      .op = "idle", .shape = "none", .m = 3, .flops = 1e6, .bytes = 2e6, .run = [&](std::int64_t call) {
+        in_order = in_order && call == last_call + 1;
+        last_call = call;
+        volatile double x = 0.0;
+        for (int i = 0; i < 20000; ++i) {
+          x = x + 1.0;
+        }
+      }};
   const auto rows = bench_cases(compute, {.quick = true}, {idle});
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[0].op, "read");

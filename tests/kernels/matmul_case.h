@@ -68,7 +68,12 @@ struct Stored {
 
   Stored(Numbers& numbers, WeightType type_, std::int64_t n_, std::int64_t k_, bool input_major_, bool wild = false,
          std::int64_t output_origin_ = 0, std::int64_t input_origin_ = 0)
-      : type(type_), n(n_), k(k_), input_major(input_major_), output_origin(output_origin_), input_origin(input_origin_) {
+      : type(type_),
+        n(n_),
+        k(k_),
+        input_major(input_major_),
+        output_origin(output_origin_),
+        input_origin(input_origin_) {
     const auto count = static_cast<std::size_t>(n * k);
     if (type == WeightType::kBf16) {
       for (std::size_t i = 0; i < count; ++i) {
@@ -86,9 +91,12 @@ struct Stored {
     }
   }
 
-  std::int64_t index(std::int64_t output, std::int64_t input) const { return input_major ? input * n + output : output * k + input; }
+  std::int64_t index(std::int64_t output, std::int64_t input) const {
+    return input_major ? input * n + output : output * k + input;
+  }
   float scale(std::int64_t output, std::int64_t input) const {
-    return scales[static_cast<std::size_t>((output_origin + output) / 128 * scale_columns + (input_origin + input) / 128)];
+    return scales[static_cast<std::size_t>((output_origin + output) / 128 * scale_columns +
+                                           (input_origin + input) / 128)];
   }
   float unscaled(std::int64_t output, std::int64_t input) const {
     const auto at = static_cast<std::size_t>(index(output, input));
@@ -121,8 +129,8 @@ class Packed {
         data_(memory_.get()),
         scales_(packed_scales(stored.type, stored.n, stored.k, slices)) {
     data_[bytes_] = std::byte{0x5a};
-    matrix = pack(stored.view(), order, stored.n, stored.k, slices, order == PanelOrder::kGated ? stored.n / 2 : 0, data_,
-                  scales_.empty() ? nullptr : scales_.data());
+    matrix = pack(stored.view(), order, stored.n, stored.k, slices, order == PanelOrder::kGated ? stored.n / 2 : 0,
+                  data_, scales_.empty() ? nullptr : scales_.data());
   }
   bool guarded() const { return data_[bytes_] == std::byte{0x5a}; }
 
@@ -136,8 +144,8 @@ class Packed {
 };
 
 // One slice [first, first + inputs) of one element from the definition: docs/one-answer.md rules 1 and 8.
-inline float slice_product(const float* x, const Stored& w, std::int64_t output, std::int64_t first, std::int64_t inputs,
-                           Precision precision, Order order) {
+inline float slice_product(const float* x, const Stored& w, std::int64_t output, std::int64_t first,
+                           std::int64_t inputs, Precision precision, Order order) {
   const bool fp8 = w.type == WeightType::kF8E4M3;
   float sum = 0.0f;
   const auto visited = [&](std::int64_t k) { return order == Order::kDescending ? inputs - 1 - k : k; };

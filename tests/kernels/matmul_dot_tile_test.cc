@@ -1,5 +1,6 @@
-// The tiles of the AVX-512 bodies (rows x 32, x as words of two bf16 or fp32) on the lanes of AVX2: their tiling, packing and
-// order of additions are tested on every CPU with AVX2, their instructions only where bodies_here() has them (matmul_test).
+// The tiles of the AVX-512 bodies (rows x 32, x as words of two bf16 or fp32) on the lanes of AVX2: their tiling,
+// packing and order of additions are tested on every CPU with AVX2, their instructions only where bodies_here() has
+// them (matmul_test).
 #include "kernels/cpu/matmul_dot_tile.h"
 
 #include <gtest/gtest.h>
@@ -25,7 +26,8 @@ struct WideTiles {
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
     for (std::int64_t pair = 0; pair < pairs; ++pair, from += 64, to += 32) {
       for (int c = 0; c < 32; ++c) {
-        to[c] = bf16_of_e4m3(from[fp8_byte(c, 0)]) | static_cast<std::uint32_t>(bf16_of_e4m3(from[fp8_byte(c, 1)])) << 16;
+        to[c] = bf16_of_e4m3(from[fp8_byte(c, 0)]) | static_cast<std::uint32_t>(bf16_of_e4m3(from[fp8_byte(c, 1)]))
+                                                         << 16;
       }
     }
   }
@@ -34,7 +36,9 @@ struct FmaTiles : WideTiles {
   static constexpr bool kPairs = false;
   static constexpr int kStreams = 1;
   static constexpr auto kTable = make_fma_table<kTileRowsHere, kTileRowsHere>();
-  static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
+  static TileFunction tile(int rows, Walk walk, int lines) {
+    return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1];
+  }
 };
 struct PairTiles : WideTiles {
   static constexpr bool kPairs = true;

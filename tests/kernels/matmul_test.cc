@@ -126,7 +126,8 @@ TEST_P(EveryBody, EqualsTheDefinition) {
         EXPECT_EQ(problem.check(kind, 1, first, rows), "") << body_name(kind) << " M " << rows << " " << name_of(shape);
       }
       for (int threads = 2; threads <= 4; ++threads) {
-        EXPECT_EQ(problem.check(kind, threads, 3, 64), "") << body_name(kind) << " threads " << threads << name_of(shape);
+        EXPECT_EQ(problem.check(kind, threads, 3, 64), "")
+            << body_name(kind) << " threads " << threads << name_of(shape);
       }
     }
   }
@@ -338,7 +339,8 @@ TEST(GatedMatmul, TwoMatricesPackAsOne) {
     const Stored up(numbers, type, 48, 200, false);
     alignas(64) static std::byte data[6 * 32 * 200 * 2];
     std::vector<float> scales(packed_scales(type, 96, 200, 1));
-    const PackedMatrix packed = pack_gated(gate.view(), up.view(), 96, 200, data, scales.empty() ? nullptr : scales.data());
+    const PackedMatrix packed =
+        pack_gated(gate.view(), up.view(), 96, 200, data, scales.empty() ? nullptr : scales.data());
     const auto x = numbers.rows(200, false, true);
     std::vector<float> out(48);
     gated_matmul(compute_with(best_body(), 1, Precision::kFp32), {x.data(), 1, 200}, packed, {out.data(), 1, 48});
@@ -410,7 +412,8 @@ TEST(GroupedExperts, EqualsExpertsOneByOne) {
               list.push_back({&expert->weights, expert->rows, first});
               first += static_cast<std::int64_t>(expert->rows.size());
             }
-            std::vector<float> activations(static_cast<std::size_t>(total * i)), out(static_cast<std::size_t>(total * h));
+            std::vector<float> activations(static_cast<std::size_t>(total * i)),
+                out(static_cast<std::size_t>(total * h));
             grouped_experts(compute_with(kind, threads, precision), {x.data(), tokens, h}, list,
                             {activations.data(), total, i}, {out.data(), total, h}, rounding);
             EXPECT_EQ(first_difference(out.data(), expected.data(), total, h), "")
@@ -443,7 +446,8 @@ TEST(GroupedExperts, LongPromptsGoInWaves) {
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int32_t token = experts[0]->rows[static_cast<std::size_t>(r)];
-    ASSERT_EQ(std::memcmp(out.data() + r * h, first_of_token.data() + token * h, static_cast<std::size_t>(h) * 4), 0) << r;
+    ASSERT_EQ(std::memcmp(out.data() + r * h, first_of_token.data() + token * h, static_cast<std::size_t>(h) * 4), 0)
+        << r;
   }
 }
 

@@ -98,8 +98,8 @@ TEST(RotaryTable, IsThatOfTheLibrary) {
           for (std::int64_t i = 0; i < half; ++i) {
             const float f = found[t * half + i];
             const std::size_t at = static_cast<std::size_t>(t * 2 * half + i);
-            // The library's sines are within one ulp of the true ones, ours correctly rounded; the factor A of YaRN rounds
-            // once more. Its bf16 table is this one rounded; ours stays fp32 in both modes.
+            // The library's sines are within one ulp of the true ones, ours correctly rounded; the factor A of YaRN
+            // rounds once more. Its bf16 table is this one rounded; ours stays fp32 in both modes.
             EXPECT_LE(ulps(f, fp32[at]), settings.attention_factor == 1.0 ? 1 : 2) << key << " " << t << " " << i;
             EXPECT_EQ(to_bf16(f), bf16[at]) << key << " " << t << " " << i;
           }

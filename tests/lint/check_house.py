@@ -48,6 +48,8 @@ VENDORS = [
     (r".*intrin\.h", ("kernels", "runtime/media")),
 ]
 LINES_MAX = 600
+COLUMNS_MAX = 120  # but for JSON in raw strings
+JSON_TEXT = re.compile(r'[{,] ?"')
 # source without a test file of its own name -> the test that covers it, which must exist
 NO_TWIN = {
     # Bodies: one test of the op walks all of them and compares bit for bit.
@@ -124,6 +126,10 @@ def check(files):
         lines = text.count("\n")
         if lines > LINES_MAX:
             complaints.append(f"{name} has {lines} lines, expected at most {LINES_MAX}: one subject to a file")
+        if name.endswith((".h", ".cc")):
+            for number, line in enumerate(text.splitlines(), 1):
+                if len(line) > COLUMNS_MAX and not JSON_TEXT.search(line):
+                    complaints.append(f"{name}:{number} has {len(line)} columns, expected at most {COLUMNS_MAX}: format it")
         if name.endswith(".cc"):
             twin = "tests/" + name[:-3] + "_test.cc"
             if twin not in files and name not in NO_TWIN:
@@ -158,6 +164,7 @@ def selftest(root):
         "a vendor header outside its room": ("scheduler/planner.cc", "#include <mpi.h>\n"),
         "a source without a twin": ("kernels/orphan.cc", "\n"),
         "a file of 700 lines": ("kernels/norm.h", "\n" * 700),
+        "a line of 130 columns": ("kernels/norm.h", "// " + "x" * 127 + "\n"),
     }
     before = set(check(good))
     for what, (name, addition) in broken.items():

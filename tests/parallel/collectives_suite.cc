@@ -215,14 +215,16 @@ void check_order_of_parts(Communicator& comm) {
     for (std::size_t part = 0; part < kParts; ++part) {
       for (std::size_t peer = 0; peer < size; ++peer) {
         const std::size_t at = (peer * kParts + part) * kBytes;
-        std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), kBytes, static_cast<std::byte>(part + static_cast<std::size_t>(comm.rank()) * kParts));
+        std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), kBytes,
+                    static_cast<std::byte>(part + static_cast<std::size_t>(comm.rank()) * kParts));
         sends.push_back({static_cast<int>(peer), std::span(out).subspan(at, kBytes)});
         receives.push_back({static_cast<int>(peer), std::span(in).subspan(at, kBytes)});
       }
     }
     comm.exchange(sends, receives, "parts in order");
     for (std::size_t i = 0; i < size * kParts; ++i) {
-      EXPECT_EQ(static_cast<std::size_t>(in[i * kBytes]), i) << "part " << i % kParts << " of rank " << i / kParts << " in round " << round;
+      EXPECT_EQ(static_cast<std::size_t>(in[i * kBytes]), i)
+          << "part " << i % kParts << " of rank " << i / kParts << " in round " << round;
     }
   }
 }

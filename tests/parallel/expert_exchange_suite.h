@@ -15,8 +15,8 @@ using SentByPeer = std::function<std::vector<std::uint64_t>()>;
 
 void check_expert_exchange(Communicator& comm, const SentByPeer& sent = {});
 
-// At H = 128, where headers weigh most: at most 1.05 times the least that rule 3 allows, on uniform, Zipf and all-to-one
-// routings.
+// At H = 128, where headers weigh most: at most 1.05 times the least that rule 3 allows, on uniform, Zipf and
+// all-to-one routings.
 void check_expert_exchange_bytes(Communicator& comm);
 
 // What a test of bytes says: exactly the closed form, not a byte more or less.

@@ -219,7 +219,9 @@ TEST(LostRank, AStoppedStageIsNamedWithWhatWasAwaited) {
   EXPECT_LT(Clock::now() - start, 10s);
   EXPECT_EQ(job.alive(), 0);
   EXPECT_EQ(job.lines_with(kMessage), 1) << job.text();
-  EXPECT_TRUE(job.text().find("rows from the stage before") != std::string::npos || job.text().find("rows to the next stage") != std::string::npos) << job.text();
+  EXPECT_TRUE(job.text().find("rows from the stage before") != std::string::npos ||
+              job.text().find("rows to the next stage") != std::string::npos)
+      << job.text();
 }
 
 TEST(LostRank, OneFailureIsOneMessage) {

@@ -28,7 +28,8 @@ TEST(RanksTest, SelfIsOneRankWithoutMessages) {
 }
 
 // The group has `size` ranks of the job, the i-th of them rank_at(i), and this one stands at `index`.
-void expect_group(Communicator& group, const Place& place, int index, const std::function<int(int)>& rank_at, int size) {
+void expect_group(Communicator& group, const Place& place, int index, const std::function<int(int)>& rank_at,
+                  int size) {
   EXPECT_EQ(group.rank(), index);
   ASSERT_EQ(group.size(), size);
   const auto ranks = all_gather(group, std::as_bytes(std::span(&place.rank, 1)), "who is in the group");
@@ -49,9 +50,12 @@ TEST(RanksTest, PlacesAndGroupsFollowTheLayout) {
     EXPECT_EQ(ranks.world->size(), 12);
     EXPECT_EQ(ranks.world->rank(), place.rank);
     EXPECT_EQ(place.member, place.rank / 2 % 3);
-    expect_group(*ranks.tp, place, place.tp_index, [&](int i) { return rank_of(layout, place.stage, place.member, i); }, 2);
-    expect_group(*ranks.ring, place, place.member, [&](int i) { return rank_of(layout, place.stage, i, place.tp_index); }, 3);
-    expect_group(*ranks.pipe, place, place.stage, [&](int i) { return rank_of(layout, i, place.member, place.tp_index); }, 2);
+    expect_group(
+        *ranks.tp, place, place.tp_index, [&](int i) { return rank_of(layout, place.stage, place.member, i); }, 2);
+    expect_group(
+        *ranks.ring, place, place.member, [&](int i) { return rank_of(layout, place.stage, i, place.tp_index); }, 3);
+    expect_group(
+        *ranks.pipe, place, place.stage, [&](int i) { return rank_of(layout, i, place.member, place.tp_index); }, 2);
     expect_group(*ranks.stage, place, place.rank % 6, [&](int i) { return place.stage * 6 + i; }, 6);
     EXPECT_EQ(ranks.host->local_ranks(), 12);
     EXPECT_EQ(ranks.stage_host->local_ranks(), 6);

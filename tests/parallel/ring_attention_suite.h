@@ -6,7 +6,8 @@
 
 namespace zoetrope {
 
-// Every span that the ring has room for, both ways to pass, both precisions, awkward lengths and chunks. Shared: all ranks are of one host.
+// Every span that the ring has room for, both ways to pass, both precisions, awkward lengths and chunks. Shared: all
+// ranks are of one host.
 void check_ring_attention(Communicator& ring, RingTransport transport);
 
 // Decoding: bytes of a token do not depend on the context's length.

@@ -44,7 +44,8 @@ TEST(RingMemory, SharesWithinHostsOnly) {
       EXPECT_FALSE(pages.shared_by({.members = 1, .first_member = 4, .ring = 5}));
       return;
     }
-    EXPECT_EQ(memory.places(), own % 2 == 0 ? (std::vector<int>{0, -1, 1, -1, -1}) : (std::vector<int>{-1, 0, -1, 1, -1}));
+    EXPECT_EQ(memory.places(),
+              own % 2 == 0 ? (std::vector<int>{0, -1, 1, -1, -1}) : (std::vector<int>{-1, 0, -1, 1, -1}));
     EXPECT_EQ(memory.own().data() - memory.pools().data(), own < 2 ? 0 : static_cast<std::ptrdiff_t>(kBytes));
     EXPECT_EQ(memory.described(), "shared by the members of a host");
     EXPECT_TRUE(pages.shared_by({.members = 1, .first_member = own, .ring = 5}));

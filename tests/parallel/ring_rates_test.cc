@@ -33,7 +33,8 @@ TEST(RingRates, NobodyIsMeasuredAlone) {
   run_ranks({.ring = 1}, [](Ranks& ranks) {
     ThreadPool pool(1);
     const Compute compute{&body(best_body()), &pool, Precision::kFp32};
-    EXPECT_FALSE(measured_rates(*ranks.ring, compute, {.kv_heads = 1, .head_dim = 16, .precision = Precision::kFp32}, 1).known());
+    EXPECT_FALSE(measured_rates(*ranks.ring, compute, {.kv_heads = 1, .head_dim = 16, .precision = Precision::kFp32}, 1)
+                     .known());
   });
 }
 

@@ -10,9 +10,15 @@ namespace zoetrope {
 namespace {
 
 // Sizes of the published dense 8B, mixture 30B and mixture 235B models.
-const TextSizes kDense{
-    .query_heads = 32, .kv_heads = 8, .head_dim = 128, .attention_slices = 8, .dense_intermediate = 12288, .dense_slices = 8, .vocabulary = 151936};
-const TextSizes kMixture{.query_heads = 64, .kv_heads = 4, .head_dim = 128, .attention_slices = 8, .vocabulary = 151936};
+const TextSizes kDense{.query_heads = 32,
+                       .kv_heads = 8,
+                       .head_dim = 128,
+                       .attention_slices = 8,
+                       .dense_intermediate = 12288,
+                       .dense_slices = 8,
+                       .vocabulary = 151936};
+const TextSizes kMixture{
+    .query_heads = 64, .kv_heads = 4, .head_dim = 128, .attention_slices = 8, .vocabulary = 151936};
 
 std::string refusal(const TextSizes& sizes, int tp) {
   try {

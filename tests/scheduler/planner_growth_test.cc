@@ -63,7 +63,8 @@ TEST(PlannerGrowth, AwkwardLengths) {
       << "a ring that is no power of two";
 }
 
-// The pages that a growth moves are read while the step is computed: nobody is given their places in it while others are free.
+// The pages that a growth moves are read while the step is computed: nobody is given their places in it while others
+// are free.
 TEST(PlannerGrowth, PlacesThatAreLeftAreGivenToNobodyInTheStep) {
   const auto taken_at_once = [](const SchedulerLimits& bounds, const std::vector<Request>& requests) {
     Planner planner({.ring = 2, .tp = 1}, bounds);
@@ -81,7 +82,10 @@ TEST(PlannerGrowth, PlacesThatAreLeftAreGivenToNobodyInTheStep) {
           const Span& span = plan.growths[0].span;
           for (std::size_t i = 0; i < chunk.new_pages.size(); ++i) {
             for (std::size_t page = 1; page < table.size(); page += 2) {  // member 0 leaves the odd ones
-              taken += span.owner(static_cast<std::int64_t>(table.size() + i)) == span.first_member && chunk.new_pages[i] == table[page] ? 1 : 0;
+              taken += span.owner(static_cast<std::int64_t>(table.size() + i)) == span.first_member &&
+                               chunk.new_pages[i] == table[page]
+                           ? 1
+                           : 0;
             }
           }
           return taken;

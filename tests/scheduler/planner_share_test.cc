@@ -1,7 +1,9 @@
-// Who decodes is given a row in every step, and the steps stay short, however long the prefill beside it is.
+// Who decodes is given a row in every step, and the steps stay short, however long the prefill beside it is. Short prefills
+// are given a part of them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "scheduler/planner.h"
 #include "tests/scheduler/draws.h"
@@ -77,6 +79,127 @@ TEST(PlannerShare, APrefillAlwaysAdvances) {
     ASSERT_EQ(plan.chunks.size(), 2U);
     EXPECT_GE(plan.chunks[1].tokens, 1);
     planner.commit(draws(plan));
+  }
+}
+
+SchedulerLimits prefills(std::int32_t pages) {
+  return {.context_tokens_max = 100000, .pages_per_member = pages, .chunk_tokens_max = 64, .sequences_max = 8};
+}
+
+Request prompt(std::uint64_t id, std::int64_t tokens, std::int64_t answer) {
+  return {RequestId{id}, tokens, answer, {}};
+}
+
+// Ten tokens of text and so many units of 20.
+Request film(std::uint64_t id, std::int64_t units) {
+  Request request = prompt(id, 10 + units * 20, 1);
+  for (std::int64_t unit = 0; unit < units; ++unit) {
+    request.units.push_back({10 + unit * 20, 20, true});
+  }
+  return request;
+}
+
+// Rows of each sequence in a step.
+std::map<std::uint64_t, std::int64_t> rows_in(const StepPlan& plan) {
+  std::map<std::uint64_t, std::int64_t> rows;
+  for (const Chunk& chunk : plan.chunks) {
+    rows[static_cast<std::uint64_t>(chunk.id)] += chunk.tokens;
+  }
+  return rows;
+}
+
+using RowsIn = std::map<std::uint64_t, std::int64_t>;
+
+// A prompt of many steps leaves a quarter of each to those behind it, the shortest first; alone it takes whole steps.
+TEST(PlannerShare, ShortPromptsDoNotWaitForTheEndOfALongOne) {
+  Planner planner({}, prefills(300));
+  planner.submit(prompt(1, 20000, 4));
+  StepPlan plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}}));
+  planner.commit(draws(plan));
+  planner.submit(prompt(2, 10000, 4));
+  planner.submit(prompt(3, 40, 1));
+  planner.submit(prompt(4, 6, 1));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {4, 6}, {3, 10}})) << "the fewest rows first";
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 16}}));
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 14}, {2, 2}})) << "what they leave is for the next";
+  EXPECT_EQ(planner.commit(draws(plan)).size(), 1U);
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {2, 16}}));
+  planner.cancel(RequestId{2});
+  planner.commit(draws(plan));
+  plan = planner.plan();
+  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}})) << "nobody is behind it";
+  EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+// Short prompts that never end to come take no more than their part from the first, and the second becomes the first.
+TEST(PlannerShare, ShortPromptsHoldUpALongOneByTheirPartAlone) {
+  Planner planner({.ring = 2, .tp = 1}, prefills(300));
+  planner.submit(prompt(1, 64 * 30, 1));
+  planner.submit(prompt(2, 64 * 30, 1));
+  planner.submit(prompt(3, 64 * 30, 1));
+  planner.submit(prompt(4, 64 * 30, 1));
+  std::map<std::uint64_t, int> ended;  // by sequence: the step
+  for (int step = 0; step < 200 && ended.size() < 4; ++step) {
+    for (std::uint64_t i = 0; i < 2; ++i) {
+      planner.submit(prompt(100 + 2 * static_cast<std::uint64_t>(step) + i, 40, 1));
+    }
+    const StepPlan plan = planner.plan();
+    for (const Finished& done : planner.commit(draws(plan))) {
+      if (static_cast<std::uint64_t>(done.id) <= 4) {
+        ended[static_cast<std::uint64_t>(done.id)] = step;
+      }
+    }
+    ASSERT_EQ(planner.invariants_broken(), "");
+  }
+  ASSERT_EQ(ended.size(), 4U);
+  for (const std::uint64_t id : {1, 2}) {  // the first on each member
+    EXPECT_LE(ended[id], 40) << "30 steps alone, 3/4 of each";
+  }
+  for (const std::uint64_t id : {3, 4}) {
+    EXPECT_LE(ended[id], 81);
+  }
+}
+
+// Several films that are computed together keep no more features in memory than three stretches with what is decoded.
+TEST(PlannerShare, FilmsThatShareStepsHoldNoMoreThanThreeStretches) {
+  SchedulerLimits bounds = prefills(400);
+  bounds.stretch_tokens = 100;
+  Planner planner({}, bounds);
+  std::map<std::uint64_t, std::int64_t> named, encoded, computed;  // tokens of each film
+  std::uint64_t next = 1;
+  for (int step = 0; step < 300; ++step) {
+    if (step % 3 == 0 && next <= 8) {  // each shorter than those before it
+      planner.submit(film(next, 40 - 4 * static_cast<std::int64_t>(next)));
+      ++next;
+    }
+    const StepPlan plan = planner.plan();
+    for (const EncodeUnit& unit : plan.ahead) {
+      named[static_cast<std::uint64_t>(unit.id)] += 20;
+    }
+    for (const EncodeUnit& unit : plan.encode) {
+      encoded[static_cast<std::uint64_t>(unit.id)] += 20;
+    }
+    for (const Chunk& chunk : plan.chunks) {
+      computed[static_cast<std::uint64_t>(chunk.id)] = chunk.first_token + chunk.tokens;
+    }
+    std::int64_t tokens = 0;  // named and not computed, in whole units
+    for (const auto& [id, of] : named) {
+      tokens += of - std::max<std::int64_t>(0, computed[id] - 10) / 20 * 20;
+    }
+    EXPECT_LE(tokens, 300) << "step " << step;
+    planner.commit(draws(plan));
+    ASSERT_EQ(planner.invariants_broken(), "");
+  }
+  EXPECT_TRUE(planner.idle() || planner.plan().chunks.empty());
+  for (std::uint64_t id = 1; id < next; ++id) {
+    EXPECT_EQ(encoded[id], (40 - 4 * static_cast<std::int64_t>(id)) * 20) << id;
   }
 }
 

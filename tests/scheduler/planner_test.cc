@@ -145,7 +145,8 @@ TEST(Planner, SpreadsALongSequenceAloneAndDealsItsRowsAndPages) {
   planner.submit(request(2, 256 * 8, 10));
   plan = planner.plan();
   ASSERT_EQ(plan.starts.size(), 1U);
-  EXPECT_EQ(plan.starts[0].span, (Span{.members = 1, .first_member = 2, .ring = 6})) << "two at once are dealt, not spread";
+  EXPECT_EQ(plan.starts[0].span, (Span{.members = 1, .first_member = 2, .ring = 6}))
+      << "two at once are dealt, not spread";
   EXPECT_EQ(planner.invariants_broken(), "");
 }
 
@@ -159,7 +160,9 @@ TEST(Planner, SpreadsWhatOneMemberCannotHold) {
   EXPECT_EQ(plan.starts[1].span, (Span{.members = 2, .first_member = 1, .ring = 3}));
   const auto why = planner.refusal(request(3, 256 * 20, 10));
   ASSERT_TRUE(why.has_value());
-  EXPECT_NE(why->find("= 21 pages of 256, expected at most 20 pages (what 2 ring members hold, 10 each)"), std::string::npos) << *why;
+  EXPECT_NE(why->find("= 21 pages of 256, expected at most 20 pages (what 2 ring members hold, 10 each)"),
+            std::string::npos)
+      << *why;
 }
 
 // Units of `tokens` tokens each, back to back from token 10.
@@ -185,7 +188,8 @@ FilmSteps film_steps(Planner& planner, const Request& asked) {
   for (bool drawn = false; !drawn;) {
     const StepPlan plan = planner.plan();
     for (const EncodeUnit& unit : plan.ahead) {
-      EXPECT_TRUE(steps.ahead.emplace(unit.unit, std::pair(plan.step, unit.rank)).second) << "named twice: " << unit.unit;
+      EXPECT_TRUE(steps.ahead.emplace(unit.unit, std::pair(plan.step, unit.rank)).second)
+          << "named twice: " << unit.unit;
     }
     for (const EncodeUnit& unit : plan.encode) {
       steps.encoded.push_back(unit.unit);
@@ -195,11 +199,13 @@ FilmSteps film_steps(Planner& planner, const Request& asked) {
     }
     for (const Chunk& chunk : plan.chunks) {
       for (std::size_t unit = steps.encoded.size(); unit < asked.units.size(); ++unit) {
-        EXPECT_GE(asked.units[unit].first_token, chunk.first_token + chunk.tokens) << "computed before it was encoded: " << unit;
+        EXPECT_GE(asked.units[unit].first_token, chunk.first_token + chunk.tokens)
+            << "computed before it was encoded: " << unit;
       }
       drawn = !chunk.sampled.empty();
     }
-    steps.waiting_max = std::max(steps.waiting_max, static_cast<std::int64_t>(steps.ahead.size() - steps.encoded.size()));
+    steps.waiting_max =
+        std::max(steps.waiting_max, static_cast<std::int64_t>(steps.ahead.size() - steps.encoded.size()));
     planner.commit(draws(plan));
     EXPECT_EQ(planner.invariants_broken(), "");
   }
@@ -309,116 +315,13 @@ TEST(Planner, AFilmWhoseFramesAreNotThereHoldsUpNobody) {
   EXPECT_EQ(planner.invariants_broken(), "");
 }
 
-// Rows of each sequence in a step.
-std::map<std::uint64_t, std::int64_t> rows_in(const StepPlan& plan) {
-  std::map<std::uint64_t, std::int64_t> rows;
-  for (const Chunk& chunk : plan.chunks) {
-    rows[static_cast<std::uint64_t>(chunk.id)] += chunk.tokens;
-  }
-  return rows;
-}
-
-using RowsIn = std::map<std::uint64_t, std::int64_t>;
-
-// A prompt of many steps leaves a quarter of each to those behind it, the shortest first; alone it takes whole steps.
-TEST(Planner, ShortPromptsDoNotWaitForTheEndOfALongOne) {
-  Planner planner({}, limits(300, 64));
-  planner.submit(request(1, 20000, 4));
-  StepPlan plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}}));
-  planner.commit(draws(plan));
-  planner.submit(request(2, 10000, 4));
-  planner.submit(request(3, 40, 1));
-  planner.submit(request(4, 6, 1));
-  plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {4, 6}, {3, 10}})) << "the fewest rows first";
-  planner.commit(draws(plan));
-  plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 16}}));
-  planner.commit(draws(plan));
-  plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {3, 14}, {2, 2}})) << "what they leave is for the next";
-  EXPECT_EQ(planner.commit(draws(plan)).size(), 1U);
-  plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 48}, {2, 16}}));
-  planner.cancel(RequestId{2});
-  planner.commit(draws(plan));
-  plan = planner.plan();
-  EXPECT_EQ(rows_in(plan), (RowsIn{{1, 64}})) << "nobody is behind it";
-  EXPECT_EQ(planner.invariants_broken(), "");
-}
-
-// Short prompts that never end to come take no more than their part from the first, and the second becomes the first.
-TEST(Planner, ShortPromptsHoldUpALongOneByTheirPartAlone) {
-  Planner planner({.ring = 2, .tp = 1}, limits(300, 64));
-  planner.submit(request(1, 64 * 30, 1));
-  planner.submit(request(2, 64 * 30, 1));
-  planner.submit(request(3, 64 * 30, 1));
-  planner.submit(request(4, 64 * 30, 1));
-  std::map<std::uint64_t, int> ended;  // by sequence: the step
-  for (int step = 0; step < 200 && ended.size() < 4; ++step) {
-    for (std::uint64_t i = 0; i < 2; ++i) {
-      planner.submit(request(100 + 2 * static_cast<std::uint64_t>(step) + i, 40, 1));
-    }
-    const StepPlan plan = planner.plan();
-    for (const Finished& done : planner.commit(draws(plan))) {
-      if (static_cast<std::uint64_t>(done.id) <= 4) {
-        ended[static_cast<std::uint64_t>(done.id)] = step;
-      }
-    }
-    ASSERT_EQ(planner.invariants_broken(), "");
-  }
-  ASSERT_EQ(ended.size(), 4U);
-  for (const std::uint64_t id : {1, 2}) {  // the first on each member
-    EXPECT_LE(ended[id], 40) << "30 steps alone, 3/4 of each";
-  }
-  for (const std::uint64_t id : {3, 4}) {
-    EXPECT_LE(ended[id], 81);
-  }
-}
-
-// Several films that are computed together keep no more features in memory than three stretches with what is decoded.
-TEST(Planner, FilmsThatShareStepsHoldNoMoreThanThreeStretches) {
-  SchedulerLimits bounds = limits(400, 64);
-  bounds.stretch_tokens = 100;
-  Planner planner({}, bounds);
-  std::map<std::uint64_t, std::int64_t> named, encoded, computed;  // tokens of each film
-  std::uint64_t next = 1;
-  for (int step = 0; step < 300; ++step) {
-    if (step % 3 == 0 && next <= 8) {  // each shorter than those before it
-      planner.submit(request(next, 10 + (40 - 4 * static_cast<std::int64_t>(next)) * 20, 1, units_of(40 - 4 * next, 20)));
-      ++next;
-    }
-    const StepPlan plan = planner.plan();
-    for (const EncodeUnit& unit : plan.ahead) {
-      named[static_cast<std::uint64_t>(unit.id)] += 20;
-    }
-    for (const EncodeUnit& unit : plan.encode) {
-      encoded[static_cast<std::uint64_t>(unit.id)] += 20;
-    }
-    for (const Chunk& chunk : plan.chunks) {
-      computed[static_cast<std::uint64_t>(chunk.id)] = chunk.first_token + chunk.tokens;
-    }
-    std::int64_t tokens = 0;  // named and not computed, in whole units
-    for (const auto& [id, of] : named) {
-      tokens += of - std::max<std::int64_t>(0, computed[id] - 10) / 20 * 20;
-    }
-    EXPECT_LE(tokens, 300) << "step " << step;
-    planner.commit(draws(plan));
-    ASSERT_EQ(planner.invariants_broken(), "");
-  }
-  EXPECT_TRUE(planner.idle() || planner.plan().chunks.empty());
-  for (std::uint64_t id = 1; id < next; ++id) {
-    EXPECT_EQ(encoded[id], (40 - 4 * static_cast<std::int64_t>(id)) * 20) << id;
-  }
-}
-
 // Two long films and, behind them, three single pictures: every one goes on while the others do, whatever came first.
 TEST(Planner, NoFilmWaitsForTheEndOfAnother) {
   SchedulerLimits bounds = limits(100, 64);
   bounds.stretch_tokens = 50;
   Planner planner({}, bounds);
-  std::map<std::uint64_t, std::vector<std::uint64_t>> encoded;  // by sequence: the steps in which units of it were encoded
+  std::map<std::uint64_t, std::vector<std::uint64_t>>
+      encoded;  // by sequence: the steps in which units of it were encoded
   std::uint64_t last_step = 0;
   for (std::uint64_t id = 1; id <= 2; ++id) {
     planner.submit(request(id, 10 + 40 * 10 + 5, 4, units_of(40, 10)));
@@ -489,8 +392,8 @@ TEST(Planner, TruncationGivesPagesBackAndGoesOn) {
   EXPECT_EQ(plan.chunks[0].drawn_tokens, std::vector<std::int32_t>{42});
 }
 
-// Random arrivals, lengths, ends and cancellations: after every step the pages add up, rows stay within the budget, every
-// prompt token is computed once and in order, every unit is encoded once and before its tokens, and all finish.
+// Random arrivals, lengths, ends and cancellations: after every step the pages add up, rows stay within the budget,
+// every prompt token is computed once and in order, every unit is encoded once and before its tokens, and all finish.
 struct Watched {
   Request request;
   std::int64_t computed = 0, generated = 0;

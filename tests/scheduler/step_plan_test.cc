@@ -12,7 +12,8 @@ namespace {
 StepPlan example() {
   StepPlan plan;
   plan.step = 41;
-  plan.starts = {{RequestId{7}, {.members = 2, .first_member = 3, .ring = 4}}, {RequestId{8}, {.members = 1, .first_member = 0, .ring = 4}, 300, {4, 9}, 2}};
+  plan.starts = {{RequestId{7}, {.members = 2, .first_member = 3, .ring = 4}},
+                 {RequestId{8}, {.members = 1, .first_member = 0, .ring = 4}, 300, {4, 9}, 2}};
   plan.growths = {{RequestId{9}, {.members = 4, .first_member = 1, .ring = 4}, {8, 3}}};
   plan.ahead = {{RequestId{7}, 1, 2}, {RequestId{7}, 2, 3}};
   plan.encode = {{RequestId{7}, 0, 3}, {RequestId{7}, 1, 2}};

@@ -7,8 +7,8 @@
 namespace zoetrope {
 namespace {
 
-// e4m3 to bf16 by bytes. With a = code without its sign, the lower byte of the bf16 is a's low nibble shifted up, and the
-// upper byte is the sign and 60 + a / 16. Subnormals (a < 8) are corrected by a table that every other code misses.
+// e4m3 to bf16 by bytes. With a = code without its sign, the lower byte of the bf16 is a's low nibble shifted up, and
+// the upper byte is the sign and 60 + a / 16. Subnormals (a < 8) are corrected by a table that every other code misses.
 struct Fp8Widener {
   static __m256i both(__m128i table) { return _mm256_broadcastsi128_si256(table); }
 

@@ -53,7 +53,9 @@ struct Avx512Tiles {
     }
     return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1];
   }
-  static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) { widen_all_fp8(from, pairs, to); }
+  static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
+    widen_all_fp8(from, pairs, to);
+  }
 };
 
 }  // namespace

@@ -14,7 +14,9 @@ struct PortableTiles {
 
   static int vectors(int) { return 1; }
   static bool reads_bytes(int) { return false; }
-  static TileFunction tile(int rows, Walk walk, int lines) { return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1]; }
+  static TileFunction tile(int rows, Walk walk, int lines) {
+    return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1];
+  }
   static void widen_fp8(const std::uint8_t* from, std::int64_t pairs, std::uint32_t* to) {
     for (std::int64_t pair = 0; pair < pairs; ++pair, from += 2 * kPanelColumns, to += kPanelColumns) {
       for (int c = 0; c < kPanelColumns; ++c) {

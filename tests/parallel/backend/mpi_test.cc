@@ -177,7 +177,8 @@ TEST_F(Mpi, LayoutsPlaceRanks) {
     FAIL() << "a layout of other ranks";
   } catch (const Error& error) {
     EXPECT_EQ(error.radius(), Radius::kStartup);
-    const std::string arithmetic = "1 x " + std::to_string(job->size() + 1) + " x 3 = " + std::to_string((job->size() + 1) * 3);
+    const std::string arithmetic =
+        "1 x " + std::to_string(job->size() + 1) + " x 3 = " + std::to_string((job->size() + 1) * 3);
     EXPECT_NE(std::string(error.what()).find(arithmetic), std::string::npos) << error.what();
   }
 }

@@ -1,4 +1,5 @@
-// Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun goes on.
+// Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun
+// goes on.
 #include "runtime/batch/batch.h"
 #include "tests/source_folder.h"
 
@@ -37,10 +38,14 @@ class BatchFolder : public testing::Test {
       settings.kv_bytes_per_rank = 16 << 20;
       settings.sequences_max = 4;
       Engine engine(models() / "lantern-moe", ranks, settings, {});
-      BatchSettings batch{.input = folder / "in.jsonl", .output = folder / "out.jsonl", .retry_errors = retry_errors, .prompts_ahead = 2};
+      BatchSettings batch{.input = folder / "in.jsonl",
+                          .output = folder / "out.jsonl",
+                          .retry_errors = retry_errors,
+                          .prompts_ahead = 2};
       CompletionContext context;
       context.model = "lantern-moe";
-      const BatchCounts own = BatchJob(batch, context, [](const BatchCounts&, const BatchAnswer&) {}).run(engine, ranks.leader());
+      const BatchCounts own =
+          BatchJob(batch, context, [](const BatchCounts&, const BatchAnswer&) {}).run(engine, ranks.leader());
       if (ranks.leader()) {
         counts = own;
       }
@@ -53,7 +58,9 @@ class BatchFolder : public testing::Test {
     std::ifstream in(folder / "out.jsonl");
     for (std::string line; std::getline(in, line);) {
       json::Object record = json::parse(line, {"out", Radius::kRequest}).as_object();
-      const std::string id = record.at("custom_id").is_string() ? std::string(record.at("custom_id").as_string()) : fmt::format("line {}", std::string_view(record.at("id").as_string()));
+      const std::string id = record.at("custom_id").is_string()
+                                 ? std::string(record.at("custom_id").as_string())
+                                 : fmt::format("line {}", std::string_view(record.at("id").as_string()));
       EXPECT_TRUE(out.emplace(id, std::move(record)).second) << id << " was recorded twice";
     }
     return out;
@@ -62,18 +69,35 @@ class BatchFolder : public testing::Test {
 
 std::string line(const std::string& id, const std::string& content, const std::string& more = "") {
   return fmt::format(
-      R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"messages":[{{"role":"user","content":{}}}],"max_tokens":8{}}}}})" "\n", id,
-      content, more);
+      R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"messages":[{{"role":"user","content":{}}}],"max_tokens":8{}}}}})"
+      "\n",
+      id, content, more);
 }
 
 std::string message_of(const json::Object& record) {
-  return std::string(record.at("response").as_object().at("body").as_object().at("choices").as_array().at(0).as_object().at("message").as_object().at("content").as_string());
+  return std::string(record.at("response")
+                         .as_object()
+                         .at("body")
+                         .as_object()
+                         .at("choices")
+                         .as_array()
+                         .at(0)
+                         .as_object()
+                         .at("message")
+                         .as_object()
+                         .at("content")
+                         .as_string());
 }
 
 TEST_F(BatchFolder, BadLinesAreRecordedAndTheRestGoesOn) {
-  write("\xef\xbb\xbf" + line("good", "\"Hello!\"") + "this is not JSON\n" + line("missing", R"([{"type":"image_url","image_url":{"url":"gone.png"}}])") +
-        line("unknown", "\"x\"", R"(,"temprature":1)") + "\n" + line("good", "\"again\"") + line("role", "\"x\"", R"(,"n":2)") +
-        line("picture", R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"How many shapes are in the picture?"}])"));
+  write(
+      "\xef\xbb\xbf" + line("good", "\"Hello!\"") + "this is not JSON\n" +
+      line("missing", R"([{"type":"image_url","image_url":{"url":"gone.png"}}])") +
+      line("unknown", "\"x\"", R"(,"temprature":1)") + "\n" + line("good", "\"again\"") +
+      line("role", "\"x\"", R"(,"n":2)") +
+      line(
+          "picture",
+          R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"How many shapes are in the picture?"}])"));
   const BatchCounts counts = run();
   EXPECT_EQ(counts.lines, 7);
   EXPECT_EQ(counts.answered, 2);
@@ -155,7 +179,8 @@ TEST_F(BatchFolder, ARerunLosesNoAnswerToARepeatedIdAndRecordsNoBadLineTwice) {
 }
 
 TEST_F(BatchFolder, ErrorsAreKeptUnlessTheyAreToBeRetried) {
-  write(line("later", R"([{"type":"image_url","image_url":{"url":"later.png"}},{"type":"text","text":"What colour is it?"}])"));
+  write(line("later",
+             R"([{"type":"image_url","image_url":{"url":"later.png"}},{"type":"text","text":"What colour is it?"}])"));
   EXPECT_EQ(run().failed, 1);
   fs::copy(folder / "picture-1.png", folder / "later.png");
   EXPECT_EQ(run().kept, 1);
@@ -164,11 +189,15 @@ TEST_F(BatchFolder, ErrorsAreKeptUnlessTheyAreToBeRetried) {
 }
 
 TEST_F(BatchFolder, UsageAndMediaAreReportedWithTheAnswer) {
-  write(line("p", R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"Describe the picture."}])", R"(,"logprobs":true,"top_logprobs":3)"));
+  write(line(
+      "p",
+      R"([{"type":"image_url","image_url":{"url":"picture-1.png"}},{"type":"text","text":"Describe the picture."}])",
+      R"(,"logprobs":true,"top_logprobs":3)"));
   run();
   const json::Object body = records().at("p").at("response").as_object().at("body").as_object();
   const json::Object usage = body.at("usage").as_object();
-  EXPECT_EQ(usage.at("total_tokens").as_int64(), usage.at("prompt_tokens").as_int64() + usage.at("completion_tokens").as_int64());
+  EXPECT_EQ(usage.at("total_tokens").as_int64(),
+            usage.at("prompt_tokens").as_int64() + usage.at("completion_tokens").as_int64());
   EXPECT_EQ(usage.at("prompt_tokens_details").as_object().at("image_tokens").as_int64(), 12);
   EXPECT_EQ(body.at("media").as_array().at(0).as_object().at("size_used"), (json::Array{128, 96}));
   EXPECT_FALSE(body.at("system_fingerprint").as_string().empty());

@@ -10,7 +10,8 @@ namespace {
 Answer example(const std::string& text) {
   Answer answer;
   answer.text = text;
-  answer.tokens = {{.token = 1, .logprob = -0.25f, .top = {}}, {.token = 2, .logprob = -std::numeric_limits<float>::infinity(), .top = {}}};
+  answer.tokens = {{.token = 1, .logprob = -0.25f, .top = {}},
+                   {.token = 2, .logprob = -std::numeric_limits<float>::infinity(), .top = {}}};
   answer.prompt_tokens = 10;
   answer.seed = std::numeric_limits<std::uint64_t>::max();
   return answer;
@@ -23,7 +24,13 @@ TEST(Completion, ReasoningIsSplitFromTheAnswer) {
   const json::Object message = body.at("choices").as_array().at(0).as_object().at("message").as_object();
   EXPECT_EQ(message.at("reasoning_content"), "looking");
   EXPECT_EQ(message.at("content"), "A circle.");
-  const json::Object unfinished = completion("id", example("still looking"), false, context).at("choices").as_array().at(0).as_object().at("message").as_object();
+  const json::Object unfinished = completion("id", example("still looking"), false, context)
+                                      .at("choices")
+                                      .as_array()
+                                      .at(0)
+                                      .as_object()
+                                      .at("message")
+                                      .as_object();
   EXPECT_EQ(unfinished.at("reasoning_content"), "still looking");
   EXPECT_EQ(unfinished.at("content"), "");
 }

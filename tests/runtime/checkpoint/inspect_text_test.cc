@@ -10,8 +10,8 @@ TEST(InspectText, ForPeople) {
        {"Qwen3VLMoeForConditionalGeneration",
         "5 layers of 128, heads 8 / 2 of 32, 8 experts of 64, 2 per token, vocabulary 1536",
         "1000000, theta 5000000, YaRN factor 3 of 262144, attention factor 1.109861228866811", "2 224 240", "4 448 480",
-        "legal tp      1, 2, 4, 8\n", "legal pp      1 to ","head          lm_head.weight\n", "model-00002-of-00002.safetensors",
-        "(not hashed: --digests)"}) {
+        "legal tp      1, 2, 4, 8\n", "legal pp      1 to ", "head          lm_head.weight\n",
+        "model-00002-of-00002.safetensors", "(not hashed: --digests)"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
   EXPECT_TRUE(text.ends_with("\nok\n"));

@@ -65,7 +65,8 @@ TEST(LegalLayouts, EveryStageHasALayer) {
   const ModelConfig config = parsed(published_config("2B"));
   check_pp(config, 1);
   check_pp(config, 28);
-  expect_parts(message_of([&] { check_pp(config, 29); }), {"a pipeline of 29 stages", "28 layers for 29 stages", "--pp 28"});
+  expect_parts(message_of([&] { check_pp(config, 29); }),
+               {"a pipeline of 29 stages", "28 layers for 29 stages", "--pp 28"});
   expect_parts(message_of([&] { check_pp(config, 0); }), {"a pipeline of 0 stages"});
 }
 

@@ -24,7 +24,8 @@ class MappedFiles : public testing::Test {
     fs::copy_file(golden_checkpoint("tiny-dense") / "model.safetensors", path_, fs::copy_options::overwrite_existing);
   }
   void TearDown() override { fs::remove(path_); }
-  fs::path path_ = fs::temp_directory_path() / ("zoetrope-mapped-files-" + std::to_string(::getppid()) + ".safetensors");
+  fs::path path_ =
+      fs::temp_directory_path() / ("zoetrope-mapped-files-" + std::to_string(::getppid()) + ".safetensors");
 };
 
 int last_byte_of(const ShardFile& file) {

@@ -47,7 +47,8 @@ TEST(Arguments, RingTransportsAndBenchesHaveNames) {
 }
 
 TEST(Arguments, ValuesAreRead) {
-  const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB", "--tp", "2", "--pp", "3", "--waves", "9"});
+  const Arguments a = parse({"batch", "--input", "in", "--output", "out", "--precision", "fp32", "--kv-memory", "2GiB",
+                             "--tp", "2", "--pp", "3", "--waves", "9"});
   EXPECT_EQ(a.run.pp, 3);
   EXPECT_EQ(a.run.waves, 9);
   EXPECT_EQ(a.run.precision, Precision::kFp32);
@@ -56,7 +57,9 @@ TEST(Arguments, ValuesAreRead) {
   EXPECT_EQ(a.batch.input, "in");
 }
 
-TEST(Arguments, ANegativeNumberIsNoFlag) { EXPECT_EQ(parse({"ask", "?", "--presence-penalty", "-1.5"}).ask.presence_penalty, -1.5); }
+TEST(Arguments, ANegativeNumberIsNoFlag) {
+  EXPECT_EQ(parse({"ask", "?", "--presence-penalty", "-1.5"}).ask.presence_penalty, -1.5);
+}
 
 TEST(Arguments, UnknownFlagsGetTheNearestName) {
   EXPECT_NE(complaint({"ask", "--vidoe", "a", "?"}).find("'--video'"), std::string::npos);
@@ -106,7 +109,8 @@ TEST(Arguments, NumbersBeyond64BitsAreShownAsWritten) {
   }
   for (const std::string flag : {"--context", "--kv-memory", "--ring"}) {
     for (const std::string number : {"99999999999999999999", "-99999999999999999999"}) {
-      EXPECT_NE(complaint({"ask", "?", flag, number}).find("found '" + number + "', expected"), std::string::npos) << flag;
+      EXPECT_NE(complaint({"ask", "?", flag, number}).find("found '" + number + "', expected"), std::string::npos)
+          << flag;
     }
   }
   EXPECT_EQ(parse({"ask", "?", "--seed", "9223372036854775807"}).ask.seed, std::numeric_limits<std::int64_t>::max());
@@ -137,8 +141,13 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
 }
 
 TEST(Arguments, BytesHaveUnitsAndFractions) {
-  const std::vector<std::pair<std::string, std::int64_t>> values = {
-      {"1", 1}, {"512", 512}, {"100B", 100}, {"2k", 2048}, {"1.5GiB", std::int64_t{3} << 29}, {"3 MB", 3 << 20}, {"1tib", std::int64_t{1} << 40}};
+  const std::vector<std::pair<std::string, std::int64_t>> values = {{"1", 1},
+                                                                    {"512", 512},
+                                                                    {"100B", 100},
+                                                                    {"2k", 2048},
+                                                                    {"1.5GiB", std::int64_t{3} << 29},
+                                                                    {"3 MB", 3 << 20},
+                                                                    {"1tib", std::int64_t{1} << 40}};
   for (const auto& [word, bytes] : values) {
     EXPECT_EQ(parse({"ask", "?", "--kv-memory", word}).run.kv_bytes, bytes) << word;
   }

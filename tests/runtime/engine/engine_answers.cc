@@ -18,19 +18,24 @@ Questions film_questions() {
     return R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + file +
            R"("}},{"type":"text","text":")" + text + R"("}]}],"max_tokens":24,"logprobs":true)" + more + "}";
   };
-  return {{"when", film("film-20s.mp4", "When does the green circle appear?")},
-          {"sampled", film("film-30s.mp4", "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)")},
-          {"picture", R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"picture-2.png"}},{"type":"text","text":"Describe the picture."}]}],"max_tokens":24,"logprobs":true})"},
-          {"talk", R"({"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":24,"logprobs":true})"},
-          {"second", film("film-45s.mp4", "What appears first?", R"(,"mm_processor_kwargs":{"max_frames":21})")}};
+  return {
+      {"when", film("film-20s.mp4", "When does the green circle appear?")},
+      {"sampled", film("film-30s.mp4", "What happens in the video?", R"(,"temperature":1.3,"seed":5,"top_p":0.95)")},
+      {"picture",
+       R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"picture-2.png"}},{"type":"text","text":"Describe the picture."}]}],"max_tokens":24,"logprobs":true})"},
+      {"talk", R"({"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":24,"logprobs":true})"},
+      {"second", film("film-45s.mp4", "What appears first?", R"(,"mm_processor_kwargs":{"max_frames":21})")}};
 }
 
 Questions questions_about_films() {
   Questions questions;
-  const auto ask = [&](const std::string& name, const std::string& medium, const std::string& text, const std::string& more = "") {
-    questions[name] = R"({"messages":[{"role":"user","content":[)" + medium + R"(,{"type":"text","text":")" + text + R"("}]}],"max_tokens":16,"logprobs":true)" + more + "}";
+  const auto ask = [&](const std::string& name, const std::string& medium, const std::string& text,
+                       const std::string& more = "") {
+    questions[name] = R"({"messages":[{"role":"user","content":[)" + medium + R"(,{"type":"text","text":")" + text +
+                      R"("}]}],"max_tokens":16,"logprobs":true)" + more + "}";
   };
-  const std::string film = R"({"type":"video_url","video_url":{"url":"film-45s.mp4"}})", other = R"({"type":"video_url","video_url":{"url":"film-30s.mp4"}})",
+  const std::string film = R"({"type":"video_url","video_url":{"url":"film-45s.mp4"}})",
+                    other = R"({"type":"video_url","video_url":{"url":"film-30s.mp4"}})",
                     picture = R"({"type":"image_url","image_url":{"url":"picture-2.png"}})";
   ask("a first", film, "What appears first?");
   ask("b last", film, "What appears last?");
@@ -48,7 +53,8 @@ Answers ask_all(Engine& engine, const Questions& questions) {
   std::mutex mutex;
   for (const auto& [name, text] : questions) {
     const json::Value body = json::parse(text, {name, Radius::kRequest});
-    ChatRequest request = read_chat_request(json::Fields(body, {name, Radius::kRequest}), name, models() / "samples", engine.generation());
+    ChatRequest request = read_chat_request(json::Fields(body, {name, Radius::kRequest}), name, models() / "samples",
+                                            engine.generation());
     Prompt prompt = engine.prompt_writer().write(request);
     RequestCallbacks callbacks;
     callbacks.event = [&, name = name](const TokenEvent& event) {
@@ -108,7 +114,8 @@ void expect_equal(const Answers& a, const Answers& b, const std::string& what) {
     EXPECT_EQ(told.error, "") << what << ' ' << name;
     EXPECT_EQ(told.tokens, other.tokens) << what << ' ' << name;
     ASSERT_EQ(told.logprobs.size(), other.logprobs.size());
-    EXPECT_EQ(std::memcmp(told.logprobs.data(), other.logprobs.data(), told.logprobs.size() * sizeof(float)), 0) << what << ' ' << name;
+    EXPECT_EQ(std::memcmp(told.logprobs.data(), other.logprobs.data(), told.logprobs.size() * sizeof(float)), 0)
+        << what << ' ' << name;
     EXPECT_EQ(told.streamed, told.text);
   }
 }

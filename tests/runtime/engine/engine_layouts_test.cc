@@ -24,7 +24,8 @@ TEST(Engine, OneAnswerInEveryLayout) {
 // every other layout.
 TEST(Engine, OneAnswerInEveryPlacementOfExperts) {
   const fs::path file = scratch("placement"), load = scratch("load"), again = scratch("again");
-  std::ofstream(file) << R"({"all_layers": {"0": [0, 1], "1": 3, "2": 3, "3": [1, 2, 3], "4": 3, "5": 2, "6": 3, "7": [0, 3]}})";
+  std::ofstream(file)
+      << R"({"all_layers": {"0": [0, 1], "1": 3, "2": 3, "3": [1, 2, 3], "4": 3, "5": 2, "6": 3, "7": [0, 3]}})";
   EngineSettings how = settings();
   how.experts.load_out = load;
   const Answers alone = over({}, how, film_questions());
@@ -48,7 +49,8 @@ TEST(Engine, OneAnswerInEveryPlacementOfExperts) {
 TEST(Engine, OneAnswerWithExpertsCutInTwo) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
     const Answers alone = over({}, settings(1024, 1, precision), film_questions());
-    for (const Layout layout : {Layout{2, 1}, Layout{4, 1}, Layout{2, 2}, Layout{3, 2}, Layout{2, 1, 2}, Layout{1, 2, 3}}) {
+    for (const Layout layout :
+         {Layout{2, 1}, Layout{4, 1}, Layout{2, 2}, Layout{3, 2}, Layout{2, 1, 2}, Layout{1, 2, 3}}) {
       EngineSettings how = settings(257, 1, precision);
       how.experts.groups = layout.stage_ranks() / 2;
       expect_equal(alone, over(layout, how, film_questions()), described(layout) + " cut in two");
@@ -71,26 +73,32 @@ TEST(Engine, OneAnswerInEverySpan) {
         EngineSettings how = settings(pass == RingPass::kPages ? 100 : 257, 1, precision);
         how.span_members = layout.ring;
         how.ring_pass = pass;
-        how.ring_transport = (pass == RingPass::kPages) == (precision == Precision::kBf16) ? RingTransport::kMessages : RingTransport::kShared;
-        expect_equal(alone, over(layout, how, film_questions()), described(layout) + " spanned, pass " + std::to_string(static_cast<int>(pass)) + (precision == Precision::kBf16 ? " bf16" : " fp32"));
+        how.ring_transport = (pass == RingPass::kPages) == (precision == Precision::kBf16) ? RingTransport::kMessages
+                                                                                           : RingTransport::kShared;
+        expect_equal(alone, over(layout, how, film_questions()),
+                     described(layout) + " spanned, pass " + std::to_string(static_cast<int>(pass)) +
+                         (precision == Precision::kBf16 ? " bf16" : " fp32"));
       }
     }
   }
   EngineSettings some = settings();
   some.span_members = 2;
-  expect_equal(over({}, settings(), film_questions()), over({.ring = 3, .tp = 1}, some, film_questions()), "spans of 2 in a ring of 3");
+  expect_equal(over({}, settings(), film_questions()), over({.ring = 3, .tp = 1}, some, film_questions()),
+               "spans of 2 in a ring of 3");
 }
 
 // Layers cut in stages, waves of many sizes between them, with ring, tp and spans inside the stages.
 TEST(Engine, OneAnswerInEveryPipeline) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
     const Answers alone = over({}, settings(1024, 1, precision), film_questions());
-    for (const Layout layout : {Layout{1, 1, 2}, Layout{1, 1, 3}, Layout{1, 1, 4}, Layout{1, 1, 6}, Layout{2, 1, 2}, Layout{1, 2, 2}, Layout{2, 2, 2}, Layout{4, 1, 2}}) {
+    for (const Layout layout : {Layout{1, 1, 2}, Layout{1, 1, 3}, Layout{1, 1, 4}, Layout{1, 1, 6}, Layout{2, 1, 2},
+                                Layout{1, 2, 2}, Layout{2, 2, 2}, Layout{4, 1, 2}}) {
       if (precision == Precision::kFp32 && layout.ranks() > 4) {
         continue;
       }
       const std::int64_t chunk = layout.ring > 1 ? 1024 : 40;
-      expect_equal(alone, over(layout, settings(chunk, 1, precision), film_questions()), described(layout) + ", chunks of " + std::to_string(chunk));
+      expect_equal(alone, over(layout, settings(chunk, 1, precision), film_questions()),
+                   described(layout) + ", chunks of " + std::to_string(chunk));
     }
     for (const Layout layout : {Layout{2, 1, 2}, Layout{2, 2, 2}}) {
       EngineSettings how = settings(100, 1, precision);
@@ -114,7 +122,8 @@ TEST(Engine, OneAnswerInEveryChunkThreadsAndCompany) {
   }
 }
 
-// Films by stretches of any length, decoded ahead or when they are needed, by one or several decoders a rank: one answer.
+// Films by stretches of any length, decoded ahead or when they are needed, by one or several decoders a rank: one
+// answer.
 TEST(Engine, OneAnswerInEveryStretch) {
   const Answers whole = over({}, settings(), film_questions());
   for (const Layout layout : {Layout{1, 1}, Layout{2, 2}}) {

@@ -6,8 +6,8 @@
 namespace zoetrope::test {
 namespace {
 
-// Several questions about the same film and pictures: together, one after the other, in every span, with so little memory that
-// films push each other out, always the bits of each question alone.
+// Several questions about the same film and pictures: together, one after the other, in every span, with so little
+// memory that films push each other out, always the bits of each question alone.
 TEST(Engine, OneAnswerFromACachedPrefix) {
   for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
     EngineSettings off = settings(1024, 1, precision);
@@ -29,12 +29,14 @@ TEST(Engine, OneAnswerFromACachedPrefix) {
         EngineSettings how = settings(sequences == 1 ? 1024 : 100, 1, precision);
         how.span_members = span;
         how.sequences_max = sequences;
-        const Answers shared = compared({.ring = span, .tp = 1}, how, "span " + std::to_string(span) + ", sequences " + std::to_string(sequences));
+        const Answers shared = compared({.ring = span, .tp = 1}, how,
+                                        "span " + std::to_string(span) + ", sequences " + std::to_string(sequences));
         const Told& again = shared.at("g the first again");
         EXPECT_EQ(again.cached_tokens, again.prompt_tokens - 1);
         EXPECT_LT(shared.at("b last").prompt_tokens - shared.at("b last").cached_tokens, 16) << "only the question";
         EXPECT_EQ(shared.at("a first").cached_tokens, 0);
-        EXPECT_LT(shared.at("e other frames").cached_tokens, 200) << "other frames are another film from the second pair on";
+        EXPECT_LT(shared.at("e other frames").cached_tokens, 200)
+            << "other frames are another film from the second pair on";
       }
     }
     EngineSettings small = settings(300, 1, precision);
@@ -46,15 +48,16 @@ TEST(Engine, OneAnswerFromACachedPrefix) {
   }
 }
 
-// A span that grows from 1 to 2 to 4 members while the answer is drawn, against a fixed one of 4 and one member alone. Pages are
-// of 256 tokens: lengths around one, members with one page and with none.
+// A span that grows from 1 to 2 to 4 members while the answer is drawn, against a fixed one of 4 and one member alone.
+// Pages are of 256 tokens: lengths around one, members with one page and with none.
 TEST(Engine, OneAnswerInASpanThatGrows) {
   const auto talk = [](std::size_t words, int tokens) {
     std::string text;
     for (std::size_t i = 0; i < words; ++i) {
       text += i % 3 == 0 ? "red " : "circle ";
     }
-    return R"({"messages":[{"role":"user","content":")" + text + R"("}],"max_tokens":)" + std::to_string(tokens) + R"(,"ignore_eos":true,"logprobs":true})";
+    return R"({"messages":[{"role":"user","content":")" + text + R"("}],"max_tokens":)" + std::to_string(tokens) +
+           R"(,"ignore_eos":true,"logprobs":true})";
   };
   const std::int64_t page = 420000;  // bytes of a page in bf16 mode, rounded up
   const auto lived_in = [](const Answers& answers, int members, int growths) {
@@ -86,8 +89,8 @@ TEST(Engine, OneAnswerInASpanThatGrows) {
   expect_equal(alone, shared, "grown to 4, two heads each");
 }
 
-// A film that is left alone takes idle members in the middle of its prefill, also while features wait for their tokens, each stage
-// with those that its layers add.
+// A film that is left alone takes idle members in the middle of its prefill, also while features wait for their tokens,
+// each stage with those that its layers add.
 TEST(Engine, OneAnswerWhereAPrefillTakesIdleMembers) {
   Questions questions;
   questions["film"] = film_questions().at("second");
@@ -97,7 +100,8 @@ TEST(Engine, OneAnswerWhereAPrefillTakesIdleMembers) {
     const Answers alone = over({}, how, questions);
     how.span_pages = 1;
     how.work = WorkModel{.row = 4096, .page_transfer = 16384};  // as of a large model: sending pages is worth while
-    for (const Layout& layout : {Layout{.ring = 2}, Layout{.ring = 4}, Layout{.ring = 2, .pp = 2}, Layout{.ring = 2, .pp = 3}}) {
+    for (const Layout& layout :
+         {Layout{.ring = 2}, Layout{.ring = 4}, Layout{.ring = 2, .pp = 2}, Layout{.ring = 2, .pp = 3}}) {
       const Answers grown = over(layout, how, questions);
       expect_equal(alone, grown, "ring " + std::to_string(layout.ring) + ", stages " + std::to_string(layout.pp));
       EXPECT_GT(grown.at("film").growths, 0);

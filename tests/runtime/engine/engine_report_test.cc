@@ -30,8 +30,9 @@ std::vector<Event> events_of(const fs::path& file) {
   for (const json::Value& event : trace.at("traceEvents").as_array()) {
     if (event.at("ph").as_string() == "X") {
       const auto* const args = event.as_object().if_contains("args");
-      events.push_back({std::string(event.at("name").as_string()), event.at("tid").as_int64(), args == nullptr ? -1 : args->at("index").as_int64(),
-                        event.at("ts").to_number<double>(), event.at("dur").to_number<double>()});
+      events.push_back({std::string(event.at("name").as_string()), event.at("tid").as_int64(),
+                        args == nullptr ? -1 : args->at("index").as_int64(), event.at("ts").to_number<double>(),
+                        event.at("dur").to_number<double>()});
     }
   }
   return events;
@@ -49,7 +50,9 @@ TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
   }
   EXPECT_EQ(metric(metrics, "zoetrope_decode_tokens_total"), drawn);
   EXPECT_GT(metric(metrics, "zoetrope_prefill_tokens_total"), 500);
-  EXPECT_EQ(metric(metrics, "zoetrope_requests_total{outcome=\"stop\"}") + metric(metrics, "zoetrope_requests_total{outcome=\"length\"}"), 5);
+  EXPECT_EQ(metric(metrics, "zoetrope_requests_total{outcome=\"stop\"}") +
+                metric(metrics, "zoetrope_requests_total{outcome=\"length\"}"),
+            5);
   const double tokens = drawn + metric(metrics, "zoetrope_prefill_tokens_total");
   double rows = 0;
   for (const char* rank : {"0", "1", "2", "3"}) {
@@ -62,8 +65,12 @@ TEST(Engine, TellsWhatItDidInMetricsAndATrace) {
     const double computed = static_cast<double>(told.prompt_tokens) + static_cast<double>(told.tokens.size()) - 1;
     pairs += computed * (computed + 1) / 2;
   }
-  EXPECT_LE(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") + metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"), pairs);
-  EXPECT_GT(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") + metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"), 0.8 * pairs)
+  EXPECT_LE(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") +
+                metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"),
+            pairs);
+  EXPECT_GT(metric(metrics, "zoetrope_attention_pairs_total{member=\"0\"}") +
+                metric(metrics, "zoetrope_attention_pairs_total{member=\"1\"}"),
+            0.8 * pairs)
       << "but for the first tokens that prompts share";
   EXPECT_EQ(metric(metrics, "zoetrope_span_growths_total"), 0);
   EXPECT_GT(metric(metrics, "zoetrope_collective_bytes_total{axis=\"tp\"}"), 1e6);

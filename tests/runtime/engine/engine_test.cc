@@ -1,4 +1,5 @@
-// The engine on the bundled checkpoint with real films: what it answers, what it refuses; failures stay with their request.
+// The engine on the bundled checkpoint with real films: what it answers, what it refuses; failures stay with their
+// request.
 #include "runtime/engine/engine.h"
 
 #include <gtest/gtest.h>
@@ -41,7 +42,9 @@ TEST(Engine, LeavesTheCallersArithmeticAsItWas) {
 TEST(Engine, ASeedDrawsTheSameAnswerAndAnotherSeedAnother) {
   Questions questions;
   for (int seed = 0; seed < 6; ++seed) {
-    questions["seed " + std::to_string(seed)] = R"({"messages":[{"role":"user","content":"Hello!"}],"max_tokens":20,"temperature":2,"seed":)" + std::to_string(seed) + "}";
+    questions["seed " + std::to_string(seed)] =
+        R"({"messages":[{"role":"user","content":"Hello!"}],"max_tokens":20,"temperature":2,"seed":)" +
+        std::to_string(seed) + "}";
   }
   const Answers first = over({}, settings(), questions), again = over({}, settings(), questions);
   std::set<std::vector<std::int32_t>> different;
@@ -123,9 +126,11 @@ TEST(Engine, ADamagedFilmFailsOnlyItsRequest) {
     std::ofstream(folder / "damaged.mp4", std::ios::binary) << bytes;
   }
   const Questions questions{
-      {"damaged", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
+      {"damaged", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" +
+                      (folder / "damaged.mp4").string() +
                       R"("}},{"type":"text","text":"What appears first?"}]}],"max_tokens":8})"},
-      {"second", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" + (folder / "damaged.mp4").string() +
+      {"second", R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":")" +
+                     (folder / "damaged.mp4").string() +
                      R"("}},{"type":"text","text":"What appears last?"}]}],"max_tokens":8})"},
       {"talk", film_questions().at("talk")}};
   for (const int ring : {2, 4}) {

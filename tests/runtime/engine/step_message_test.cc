@@ -33,7 +33,8 @@ TEST(StepMessage, SurvivesTheWire) {
   EXPECT_EQ(back.plan, message.plan);
   EXPECT_EQ(back.payloads.at(0).prompt.tokens, message.payloads[0].prompt.tokens);
   EXPECT_EQ(back.payloads[0].prompt.media.at(0).report.notes, std::vector<std::string>{"turned"});
-  EXPECT_EQ(*back.payloads[0].prompt.media[0].sources.at(0).bytes, *message.payloads[0].prompt.media[0].sources[0].bytes);
+  EXPECT_EQ(*back.payloads[0].prompt.media[0].sources.at(0).bytes,
+            *message.payloads[0].prompt.media[0].sources[0].bytes);
   EXPECT_EQ(back.payloads[0].sampling.seed, 77U);
   EXPECT_EQ(encoded(back), encoded(message));
 }

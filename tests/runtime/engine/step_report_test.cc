@@ -52,18 +52,31 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
   report.committed({{RequestId{1}, FinishReason::kLength}}, planner);
 
   const std::string text = report.metrics().text();
-  for (const char* line :
-       {"zoetrope_steps_total 2", "zoetrope_prefill_tokens_total 100", "zoetrope_prefix_cached_tokens_total 77", "zoetrope_decode_tokens_total 2",
-        "zoetrope_visual_units_total 2", "zoetrope_requests_total{outcome=\"length\"} 1",
-        "zoetrope_requests_total{outcome=\"stop\"} 0", "zoetrope_sequences_running 1",
-        "zoetrope_kv_pages{member=\"1\"} 40", "zoetrope_kv_pages_kept{member=\"0\"} 0",
-        "zoetrope_encode_seconds_sum 2", "zoetrope_film_decode_seconds_total 9", "zoetrope_encode_seconds_count 1",
-        "zoetrope_prefill_step_seconds_sum 4", "zoetrope_decode_step_seconds_sum 0.02",
-        "zoetrope_expert_rows_total{rank=\"1\"} 10", "zoetrope_expert_load_max_over_mean_ratio 1.5",
-        "zoetrope_collective_bytes_total{axis=\"world\"} 151",
-        "zoetrope_collective_messages_total{axis=\"world\"} 5", "zoetrope_transfer_exposed_seconds_total{axis=\"ring\"} 0.75",
-        "zoetrope_span_growths_total 1", "zoetrope_kv_pages_moved_total 2", "zoetrope_attention_pairs_total{member=\"1\"} 5050",
-        "zoetrope_transfer_hidden_seconds_total{axis=\"ring\"} 3", "zoetrope_transfer_hidden_seconds_total{axis=\"tp\"} 0"}) {
+  for (const char* line : {"zoetrope_steps_total 2",
+                           "zoetrope_prefill_tokens_total 100",
+                           "zoetrope_prefix_cached_tokens_total 77",
+                           "zoetrope_decode_tokens_total 2",
+                           "zoetrope_visual_units_total 2",
+                           "zoetrope_requests_total{outcome=\"length\"} 1",
+                           "zoetrope_requests_total{outcome=\"stop\"} 0",
+                           "zoetrope_sequences_running 1",
+                           "zoetrope_kv_pages{member=\"1\"} 40",
+                           "zoetrope_kv_pages_kept{member=\"0\"} 0",
+                           "zoetrope_encode_seconds_sum 2",
+                           "zoetrope_film_decode_seconds_total 9",
+                           "zoetrope_encode_seconds_count 1",
+                           "zoetrope_prefill_step_seconds_sum 4",
+                           "zoetrope_decode_step_seconds_sum 0.02",
+                           "zoetrope_expert_rows_total{rank=\"1\"} 10",
+                           "zoetrope_expert_load_max_over_mean_ratio 1.5",
+                           "zoetrope_collective_bytes_total{axis=\"world\"} 151",
+                           "zoetrope_collective_messages_total{axis=\"world\"} 5",
+                           "zoetrope_transfer_exposed_seconds_total{axis=\"ring\"} 0.75",
+                           "zoetrope_span_growths_total 1",
+                           "zoetrope_kv_pages_moved_total 2",
+                           "zoetrope_attention_pairs_total{member=\"1\"} 5050",
+                           "zoetrope_transfer_hidden_seconds_total{axis=\"ring\"} 3",
+                           "zoetrope_transfer_hidden_seconds_total{axis=\"tp\"} 0"}) {
     EXPECT_TRUE(has(text, line)) << line << " in\n" << text;
   }
   EXPECT_TRUE(has(text, "zoetrope_kv_pages_in_use{member=\"0\"} 2")) << text;
@@ -74,7 +87,8 @@ TEST(StepReportTest, SumsWhatRanksCounted) {
 TEST(StepReportTest, ImbalanceIsThatOfTheRanksOfAStage) {
   StepReport report({}, {.ring = 2, .tp = 1, .pp = 2}, 40, {"a", "b", "c", "d"});
   StepPlan plan;
-  plan.chunks = {{.id = RequestId{1}, .first_token = 0, .tokens = 10, .new_pages = {}, .sampled = {}, .drawn_tokens = {}}};
+  plan.chunks = {
+      {.id = RequestId{1}, .first_token = 0, .tokens = 10, .new_pages = {}, .sampled = {}, .drawn_tokens = {}}};
   std::vector<StepResult> results(4);
   const auto ratio = [&](std::array<std::uint64_t, 4> rows) {
     for (std::size_t rank = 0; rank < 4; ++rank) {
@@ -95,7 +109,8 @@ TEST(StepReportTest, ImbalanceIsThatOfTheRanksOfAStage) {
 TEST(StepReportTest, TheBubbleIsTheShareOfTimeWithoutRows) {
   StepReport report({}, {.ring = 2, .tp = 1, .pp = 2}, 40, {"a", "b", "c", "d"});
   StepPlan plan;
-  plan.chunks = {{.id = RequestId{1}, .first_token = 0, .tokens = 10, .new_pages = {}, .sampled = {}, .drawn_tokens = {}}};
+  plan.chunks = {
+      {.id = RequestId{1}, .first_token = 0, .tokens = 10, .new_pages = {}, .sampled = {}, .drawn_tokens = {}}};
   std::vector<StepResult> results(4);
   const auto step = [&](std::array<double, 2> forward, std::array<double, 2> waited) {
     for (std::size_t rank = 0; rank < 4; ++rank) {

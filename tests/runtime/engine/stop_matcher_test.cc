@@ -44,8 +44,8 @@ TEST(StopMatcher, PiecesDoNotMatter) {
     for (const auto& stop : stops) {
       first = std::min(first, text.find(stop));
     }
-    // Text beyond the stop may arrive in the same piece as its end, so the earliest complete stop in arrival order counts:
-    // feed single characters for the strict check, pieces for the prefix check.
+    // Text beyond the stop may arrive in the same piece as its end, so the earliest complete stop in arrival order
+    // counts: feed single characters for the strict check, pieces for the prefix check.
     StopMatcher matcher(stops);
     std::string out;
     for (const char c : text) {

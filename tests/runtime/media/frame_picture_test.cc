@@ -53,9 +53,15 @@ TEST(FramePicture, ColourSpaceAndRangeOfTheFrameRule) {
 // Noise; what is converted in slices is what the converter makes of the whole picture.
 TEST(FramePicture, SlicesAreRowsOfTheWhole) {
   std::mt19937 random(3);
-  for (const auto& [format, height, width] : std::vector<std::tuple<AVPixelFormat, int, int>>{
-           {AV_PIX_FMT_YUV420P, 2, 64}, {AV_PIX_FMT_YUV420P, 70, 98}, {AV_PIX_FMT_YUV420P, 71, 98}, {AV_PIX_FMT_YUV420P, 66, 97},
-           {AV_PIX_FMT_YUVJ420P, 64, 130}, {AV_PIX_FMT_YUV422P, 70, 98}, {AV_PIX_FMT_NV12, 70, 98}, {AV_PIX_FMT_YUV420P10LE, 70, 98}}) {
+  for (const auto& [format, height, width] :
+       std::vector<std::tuple<AVPixelFormat, int, int>>{{AV_PIX_FMT_YUV420P, 2, 64},
+                                                        {AV_PIX_FMT_YUV420P, 70, 98},
+                                                        {AV_PIX_FMT_YUV420P, 71, 98},
+                                                        {AV_PIX_FMT_YUV420P, 66, 97},
+                                                        {AV_PIX_FMT_YUVJ420P, 64, 130},
+                                                        {AV_PIX_FMT_YUV422P, 70, 98},
+                                                        {AV_PIX_FMT_NV12, 70, 98},
+                                                        {AV_PIX_FMT_YUV420P10LE, 70, 98}}) {
     const AvFrame frame = make_frame();
     frame->width = width;
     frame->height = height;
@@ -63,13 +69,15 @@ TEST(FramePicture, SlicesAreRowsOfTheWhole) {
     ASSERT_GE(av_frame_get_buffer(frame.get(), 0), 0);
     for (int plane = 0; plane < 3 && frame->data[plane] != nullptr; ++plane) {
       for (int i = 0; i < frame->linesize[plane] * (plane == 0 ? height : height / 2); ++i) {
-        frame->data[plane][i] = static_cast<std::uint8_t>(format == AV_PIX_FMT_YUV420P10LE && i % 2 == 1 ? random() % 4 : random());
+        frame->data[plane][i] =
+            static_cast<std::uint8_t>(format == AV_PIX_FMT_YUV420P10LE && i % 2 == 1 ? random() % 4 : random());
       }
     }
     std::vector<std::uint8_t> rows(static_cast<std::size_t>((width * 3 + 64) * height) + 256);
     std::uint8_t* targets[4] = {rows.data(), nullptr, nullptr, nullptr};
     const int strides[4] = {width * 3 + 64, 0, 0, 0};
-    SwsContext* whole = sws_getContext(width, height, format, width, height, AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr);
+    SwsContext* whole =
+        sws_getContext(width, height, format, width, height, AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr);
     const int* matrix = sws_getCoefficients(frame->colorspace);
     sws_setColorspaceDetails(whole, matrix, 0, matrix, 1, 0, 1 << 16, 1 << 16);
     ASSERT_EQ(sws_scale(whole, frame->data, frame->linesize, 0, height, targets, strides), height);
@@ -79,7 +87,8 @@ TEST(FramePicture, SlicesAreRowsOfTheWhole) {
     FramePicture picture(32, 64, kUpright);
     for (int time = 0; time < 2; ++time) {
       EXPECT_EQ(picture.write(*frame, out.rgb), "");
-      expect_same(out, expected, std::to_string(height) + " x " + std::to_string(width) + " of format " + std::to_string(format));
+      expect_same(out, expected,
+                  std::to_string(height) + " x " + std::to_string(width) + " of format " + std::to_string(format));
     }
   }
 }

@@ -88,7 +88,8 @@ TEST(FrameTable, ALengthThatIsNotTrueIsReported) {
     EXPECT_EQ(table.frames.capacity(), expected.frames.capacity());
     EXPECT_EQ(table.fps, expected.fps);
     EXPECT_EQ(table.frames.back().seconds, expected.frames.back().seconds);
-    EXPECT_TRUE(has_note(table, fmt::format("the header declares {:.3g} seconds, the last frame is shown at 2.36", milliseconds / 1000)))
+    EXPECT_TRUE(has_note(
+        table, fmt::format("the header declares {:.3g} seconds, the last frame is shown at 2.36", milliseconds / 1000)))
         << (table.notes.empty() ? "no note" : table.notes[0]);
   }
 }

@@ -32,7 +32,8 @@ TEST(Resize, EqualsTheReferenceOnEveryRecordedShape) {
 
 TEST(Resize, AllInstructionSetsGiveTheSameBits) {
   if (!detail::avx2_present() || !detail::avx512_present()) {
-    GTEST_LOG_(INFO) << (detail::avx2_present() ? "no AVX-512" : "no AVX2") << " here: compared are the bodies that run";
+    GTEST_LOG_(INFO) << (detail::avx2_present() ? "no AVX-512" : "no AVX2")
+                     << " here: compared are the bodies that run";
   }
   std::mt19937 random(7);
   for (const auto& [in, out] : std::vector<std::pair<int, int>>{
@@ -92,7 +93,8 @@ TEST(Resize, WeightsThatAreTooLargeForBytes) {
     for (std::size_t y = 0; y < 9; ++y) {
       std::copy_n(picture.rgb.begin() + static_cast<std::ptrdiff_t>(y) * in * 3, in * 3, line.begin());
       detail::resize_row_plain(axis, line.data(), plain.data());
-      EXPECT_TRUE(std::equal(plain.begin(), plain.end(), out.rgb.begin() + static_cast<std::ptrdiff_t>(y * 64 * 3))) << in << " row " << y;
+      EXPECT_TRUE(std::equal(plain.begin(), plain.end(), out.rgb.begin() + static_cast<std::ptrdiff_t>(y * 64 * 3)))
+          << in << " row " << y;
     }
   }
   EXPECT_GT(found, 0);

@@ -51,7 +51,8 @@ Logits run_layout(const Checkpoint& checkpoint, Layout layout, Precision precisi
     options.compute = compute_on(pool, precision);
     options.experts = experts;
     // Neighbours in a pipeline hand over in memory or, where a wave would not fit, as messages.
-    options.shared_rows_max = shared_memory ? std::accumulate(std::begin(kLengths), std::end(kLengths), std::int64_t{0}) : 0;
+    options.shared_rows_max =
+        shared_memory ? std::accumulate(std::begin(kLengths), std::end(kLengths), std::int64_t{0}) : 0;
     const auto model = Model::load(checkpoint, ranks, options);
     Stepper stepper(*model, 12);
     std::vector<TestSequence> sequences;
@@ -145,8 +146,10 @@ TEST(Decoder, ExpertsCutInTwoGiveTheSameBits) {
       const Logits alone = run_layout(checkpoint, {}, precision, 1);
       for (const Layout layout : {Layout{.ring = 2, .tp = 1}, Layout{.ring = 2, .tp = 2}, Layout{.ring = 6, .tp = 1},
                                   Layout{.ring = 2, .tp = 1, .pp = 2}, Layout{.ring = 1, .tp = 2, .pp = 3}}) {
-        const auto halves = grouped_experts_placement(config.text.experts, layout.stage_ranks(), layout.stage_ranks() / 2, slices);
-        expect_same_bits(run_layout(checkpoint, layout, precision, 1, true, halves), alone, described(layout) + " cut in two");
+        const auto halves =
+            grouped_experts_placement(config.text.experts, layout.stage_ranks(), layout.stage_ranks() / 2, slices);
+        expect_same_bits(run_layout(checkpoint, layout, precision, 1, true, halves), alone,
+                         described(layout) + " cut in two");
       }
     }
   }

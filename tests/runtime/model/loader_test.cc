@@ -47,7 +47,8 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
       linear_bytes(merged, merged, false) + padded(4 * merged) + linear_bytes(o, merged, false) + padded(4 * o);
   e.shared += merger + 2 * padded(4 * d) + v.deepstack.size() * (merger + 2 * padded(4 * merged));
   for (int stage = 0; stage < layout.pp; ++stage) {
-    const auto layers = static_cast<std::size_t>(stage_layers(config, layout.pp)[static_cast<std::size_t>(stage)].count());
+    const auto layers =
+        static_cast<std::size_t>(stage_layers(config, layout.pp)[static_cast<std::size_t>(stage)].count());
     std::size_t& shared = e.stage_shared[static_cast<std::size_t>(stage)];
     shared += layers * (2 * padded(4 * t.hidden) + 2 * padded(4 * t.head_dim));
     shared += t.moe() ? layers * linear_bytes(t.experts, t.hidden, false) : 0;
@@ -88,8 +89,9 @@ Expected expected_bytes(const ModelConfig& config, Layout layout) {
 TEST(Loader, ResidentBytesAreTheShardsAndNothingElse) {
   for (const char* name : {"tiny-dense", "tiny-moe", "tiny-moe-fp8"}) {
     const Checkpoint checkpoint = open_tiny(name);
-    for (const Layout layout : {Layout{1, 1}, Layout{4, 1}, Layout{1, 2}, Layout{2, 2}, Layout{.pp = 2},
-                                Layout{.pp = 4}, Layout{.ring = 2, .tp = 1, .pp = 2}, Layout{.ring = 1, .tp = 2, .pp = 3}}) {
+    for (const Layout layout :
+         {Layout{1, 1}, Layout{4, 1}, Layout{1, 2}, Layout{2, 2}, Layout{.pp = 2}, Layout{.pp = 4},
+          Layout{.ring = 2, .tp = 1, .pp = 2}, Layout{.ring = 1, .tp = 2, .pp = 3}}) {
       const Expected expected = expected_bytes(checkpoint.config(), layout);
       run_ranks(layout, [&](Ranks& ranks) {
         ThreadPool pool(1);
@@ -125,8 +127,9 @@ TEST(Loader, SharedMatricesLieOncePerHost) {
     const auto rank = static_cast<std::size_t>(ranks.place.rank);
     const TextShard shard = text_shard(checkpoint.config(), 0, 1);
     auto& mine = loaded[rank];
-    mine = load_weights(checkpoint, ranks, compute_on(pool, Precision::kBf16), shard,
-                        std::vector<std::vector<int>>(static_cast<std::size_t>(checkpoint.config().text.layers), experts[rank]), {});
+    mine = load_weights(
+        checkpoint, ranks, compute_on(pool, Precision::kBf16), shard,
+        std::vector<std::vector<int>>(static_cast<std::size_t>(checkpoint.config().text.layers), experts[rank]), {});
     barrier(*ranks.world, "loaded");
     if (rank == 0) {
       const auto& moe = std::get<MoeWeights>(loaded[0]->text.layers[4].feed_forward);

@@ -6,7 +6,8 @@ namespace zoetrope {
 namespace {
 
 ChatRequest read(const std::string& more, const std::string& content = "\"Hello\"", GenerationConfig defaults = {}) {
-  const json::Value body = json::parse(R"({"messages":[{"role":"user","content":)" + content + "}]" + more + "}", {"line", Radius::kRequest});
+  const json::Value body = json::parse(R"({"messages":[{"role":"user","content":)" + content + "}]" + more + "}",
+                                       {"line", Radius::kRequest});
   return read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", "/base", defaults);
 }
 
@@ -33,7 +34,8 @@ TEST(ChatRequest, DefaultsComeFromTheCheckpoint) {
   EXPECT_FALSE(request.seed_given);
   defaults.sample = false;
   EXPECT_EQ(read("", "\"x\"", defaults).sampling.temperature, 0.0);
-  request = read(R"(,"temperature":0.2,"seed":7,"top_k":-1,"max_completion_tokens":9,"stop":["a","b"])", "\"x\"", defaults);
+  request =
+      read(R"(,"temperature":0.2,"seed":7,"top_k":-1,"max_completion_tokens":9,"stop":["a","b"])", "\"x\"", defaults);
   EXPECT_EQ(request.sampling.temperature, 0.2);
   EXPECT_EQ(request.sampling.seed, 7U);
   EXPECT_EQ(request.sampling.top_k, 0);
@@ -41,10 +43,14 @@ TEST(ChatRequest, DefaultsComeFromTheCheckpoint) {
   EXPECT_EQ(request.stop, (std::vector<std::string>{"a", "b"}));
 }
 
-TEST(ChatRequest, TwoRequestsWithoutASeedGetDifferentOnes) { EXPECT_NE(read("").sampling.seed, read("").sampling.seed); }
+TEST(ChatRequest, TwoRequestsWithoutASeedGetDifferentOnes) {
+  EXPECT_NE(read("").sampling.seed, read("").sampling.seed);
+}
 
 TEST(ChatRequest, OpenAiPartsBecomeTemplateItems) {
-  const ChatRequest request = read("", R"([{"type":"video_url","video_url":{"url":"a.mp4","fps":1}},{"type":"image_url","image_url":"b.png"},{"type":"text","text":"?"}])");
+  const ChatRequest request = read(
+      "",
+      R"([{"type":"video_url","video_url":{"url":"a.mp4","fps":1}},{"type":"image_url","image_url":"b.png"},{"type":"text","text":"?"}])");
   const json::Array& content = request.messages.at(0).as_object().at("content").as_array();
   EXPECT_EQ(content.at(0), (json::Object{{"type", "video"}, {"video", "a.mp4"}, {"fps", 1}}));
   EXPECT_EQ(content.at(1), (json::Object{{"type", "image"}, {"image", "b.png"}}));

@@ -1,4 +1,5 @@
-// Every golden case through the whole intake: messages to chat request, prompt, frames and patches, equal to the reference's.
+// Every golden case through the whole intake: messages to chat request, prompt, frames and patches, equal to the
+// reference's.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,10 +26,19 @@ struct Writing {
   PromptWriter writer;
 
   explicit Writing(const fs::path& folder)
-      : checkpoint(Checkpoint::open(folder)), tokenizer(Tokenizer::load(folder)), chat_template(ChatTemplate::load(folder)) {
+      : checkpoint(Checkpoint::open(folder)),
+        tokenizer(Tokenizer::load(folder)),
+        chat_template(ChatTemplate::load(folder)) {
     const ModelConfig& config = checkpoint.config();
-    writer = {&tokenizer, &chat_template, ImageProcessor::load(folder), VideoProcessor::load(folder),
-              config.image_token, config.video_token, config.vision_start, config.vision_end, config.text.positions_max};
+    writer = {&tokenizer,
+              &chat_template,
+              ImageProcessor::load(folder),
+              VideoProcessor::load(folder),
+              config.image_token,
+              config.video_token,
+              config.vision_start,
+              config.vision_end,
+              config.text.positions_max};
   }
 };
 
@@ -67,7 +77,8 @@ json::Object body_of(const json::Object& golden) {
 }
 
 void compare_text(const json::Object& golden, const Writing& w, const ChatRequest& request, const Prompt& prompt) {
-  const auto pieces = w.chat_template.render(request.messages, request.tools ? &*request.tools : nullptr, request.render);
+  const auto pieces =
+      w.chat_template.render(request.messages, request.tools ? &*request.tools : nullptr, request.render);
   EXPECT_EQ(flat_text(pieces), std::string_view(golden.at("prompt").as_string()));
   EXPECT_EQ(w.tokenizer.decode(prompt.tokens, false), std::string_view(golden.at("prompt_expanded").as_string()));
   const json::Array& ids = golden.at("input_ids").as_array();
@@ -93,8 +104,10 @@ void compare_grids(const json::Object& golden, const Prompt& prompt) {
   std::size_t image = 0, video = 0;
   for (const Medium& medium : prompt.media) {
     const bool picture = medium.kind == Medium::Kind::kPicture;
-    const json::Array& grid = golden.at(picture ? "image_grid_thw" : "video_grid_thw").as_array().at(picture ? image++ : video++).as_array();
-    EXPECT_EQ(medium.grid, (Grid{static_cast<int>(grid[0].as_int64()), static_cast<int>(grid[1].as_int64()), static_cast<int>(grid[2].as_int64())}));
+    const json::Array& grid =
+        golden.at(picture ? "image_grid_thw" : "video_grid_thw").as_array().at(picture ? image++ : video++).as_array();
+    EXPECT_EQ(medium.grid, (Grid{static_cast<int>(grid[0].as_int64()), static_cast<int>(grid[1].as_int64()),
+                                 static_cast<int>(grid[2].as_int64())}));
     if (picture) {
       continue;
     }
@@ -127,7 +140,8 @@ void compare_pixels(const test::SafetensorsFile& tensors, const Prompt& prompt) 
       if ((medium.kind == Medium::Kind::kPicture) != picture) {
         continue;
       }
-      std::vector<std::uint8_t> patches(static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
+      std::vector<std::uint8_t> patches(static_cast<std::size_t>(medium.grid.h) *
+                                        static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
       reader.read(medium, prompt.units[unit].pair, patches);
       ASSERT_LE(at + patches.size(), recorded.size());
       for (std::size_t i = 0; i < patches.size(); ++i) {
@@ -145,8 +159,8 @@ void compare_case(const Writing& w, const fs::path& folder, const fs::path& medi
   const json::Object& golden = value.as_object();
   const test::SafetensorsFile tensors(folder / "case.safetensors");
   const json::Object body = body_of(golden);
-  const ChatRequest request =
-      read_chat_request(json::Fields(body, {folder.filename().string(), Radius::kRequest}), "case", media, w.checkpoint.generation());
+  const ChatRequest request = read_chat_request(json::Fields(body, {folder.filename().string(), Radius::kRequest}),
+                                                "case", media, w.checkpoint.generation());
   const Prompt prompt = w.writer.write(request);
   const Prompt travelled = decoded_prompt(encoded(prompt));
   EXPECT_EQ(encoded(travelled), encoded(prompt));
@@ -183,13 +197,16 @@ std::vector<TokenId> tokens_of(const json::Array& runs, Prompt& prompt, const js
     const std::int64_t count = run.as_array()[1].as_int64();
     if (kind == "image_pad" || kind == "video_pad") {
       const bool picture = kind == "image_pad";
-      const json::Array& grid = row.at(picture ? "image_grid_thw" : "video_grid_thw").as_array().at(picture ? image : video).as_array();
+      const json::Array& grid =
+          row.at(picture ? "image_grid_thw" : "video_grid_thw").as_array().at(picture ? image : video).as_array();
       if (picture || pair == 0) {
         Medium medium;
-        medium.grid = {static_cast<int>(grid[0].as_int64()), static_cast<int>(grid[1].as_int64()), static_cast<int>(grid[2].as_int64())};
+        medium.grid = {static_cast<int>(grid[0].as_int64()), static_cast<int>(grid[1].as_int64()),
+                       static_cast<int>(grid[2].as_int64())};
         prompt.media.push_back(medium);
       }
-      prompt.units.push_back({static_cast<std::int32_t>(prompt.media.size()) - 1, pair, static_cast<std::int64_t>(tokens.size()), count});
+      prompt.units.push_back(
+          {static_cast<std::int32_t>(prompt.media.size()) - 1, pair, static_cast<std::int64_t>(tokens.size()), count});
       if (picture) {
         ++image;
       } else if (++pair == prompt.media.back().grid.t) {

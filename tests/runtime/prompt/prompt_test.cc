@@ -33,8 +33,10 @@ struct Writing {
     const ModelConfig& config = checkpoint.config();
     const PromptWriter writer{&tokenizer, &chat_template, ImageProcessor::load(folder), VideoProcessor::load(folder),
                               config.image_token, config.video_token, config.vision_start, config.vision_end, context};
-    const json::Value body = json::parse(R"({"messages":[{"role":"user","content":)" + content + "}]" + more + "}", {"line", Radius::kRequest});
-    return writer.write(read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", samples(), checkpoint.generation()));
+    const json::Value body = json::parse(R"({"messages":[{"role":"user","content":)" + content + "}]" + more + "}",
+                                         {"line", Radius::kRequest});
+    return writer.write(
+        read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", samples(), checkpoint.generation()));
   }
 };
 
@@ -50,8 +52,8 @@ TEST(Prompt, PositionsOfTheWorkedExample) {  // reference section 5: 5 texts, st
   prompt.media[0].grid = {1, 4, 6};
   prompt.units = {{0, 0, 6, 6}};
   lay_out_positions(prompt);
-  const std::vector<int> t{0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 9, 10, 11, 12}, h{0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 9, 10, 11, 12},
-      w{0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8, 9, 10, 11, 12};
+  const std::vector<int> t{0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 9, 10, 11, 12},
+      h{0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 9, 10, 11, 12}, w{0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8, 9, 10, 11, 12};
   for (std::size_t i = 0; i < 16; ++i) {
     EXPECT_EQ(prompt.positions[i].t, t[i]) << i;
     EXPECT_EQ(prompt.positions[i].h, h[i]) << i;
@@ -63,11 +65,21 @@ TEST(Prompt, PositionsOfTheWorkedExample) {  // reference section 5: 5 texts, st
 // The published template shows no medium of a system message.
 TEST(Prompt, AMediumThatTheTemplateLeavesOutIsRefused) {
   const std::string picture = R"({"type":"image_url","image_url":{"url":"picture-1.png"}})";
-  const json::Value body = json::parse(R"({"messages":[{"role":"system","content":[)" + picture + R"(]},{"role":"user","content":"Hello!"}]})", {"line", Radius::kRequest});
-  const ChatRequest request = read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", samples(), writing().checkpoint.generation());
+  const json::Value body = json::parse(
+      R"({"messages":[{"role":"system","content":[)" + picture + R"(]},{"role":"user","content":"Hello!"}]})",
+      {"line", Radius::kRequest});
+  const ChatRequest request = read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", samples(),
+                                                writing().checkpoint.generation());
   const ModelConfig& config = writing().checkpoint.config();
-  const PromptWriter writer{&writing().tokenizer, &writing().chat_template, ImageProcessor::load(writing().folder), VideoProcessor::load(writing().folder),
-                            config.image_token, config.video_token, config.vision_start, config.vision_end, 1 << 20};
+  const PromptWriter writer{&writing().tokenizer,
+                            &writing().chat_template,
+                            ImageProcessor::load(writing().folder),
+                            VideoProcessor::load(writing().folder),
+                            config.image_token,
+                            config.video_token,
+                            config.vision_start,
+                            config.vision_end,
+                            1 << 20};
   try {
     writer.write(request);
     FAIL() << "a picture that nobody looks at";
@@ -99,23 +111,29 @@ TEST(Prompt, TooLongIsRefusedWithNumbersAndAdvice) {
 }
 
 TEST(Prompt, AListOfPicturesIsAVideoWithItsOwnTimes) {
-  const Prompt prompt = writing().write(R"([{"type":"video","video":["picture-1.png","picture-1.png","picture-1.png"],"timestamps":[0.5,4,9]},{"type":"text","text":"?"}])");
+  const Prompt prompt = writing().write(
+      R"([{"type":"video","video":["picture-1.png","picture-1.png","picture-1.png"],"timestamps":[0.5,4,9]},{"type":"text","text":"?"}])");
   ASSERT_EQ(prompt.media.size(), 1U);
   EXPECT_EQ(prompt.media[0].grid.t, 2);
   const std::string text = writing().tokenizer.decode(prompt.tokens, false);
   EXPECT_NE(text.find("<2.2 seconds>"), std::string::npos) << text;  // (0.5 + 4) / 2 = 2.25, to even
   EXPECT_NE(text.find("<9.0 seconds>"), std::string::npos) << text;
   UnitReader reader;
-  std::vector<std::uint8_t> first(static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns)), second(first.size());
+  std::vector<std::uint8_t> first(
+      static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns)),
+      second(first.size());
   reader.read(prompt.media[0], 0, first);
   reader.read(prompt.media[0], 1, second);
   EXPECT_EQ(first, second);
-  EXPECT_THROW(writing().write(R"([{"type":"video","video":["picture-1.png","picture-2.png"]},{"type":"text","text":"?"}])"), Error);
+  EXPECT_THROW(
+      writing().write(R"([{"type":"video","video":["picture-1.png","picture-2.png"]},{"type":"text","text":"?"}])"),
+      Error);
 }
 
 // Units of a film read one by one, backwards, and by another reader are the same.
 TEST(Prompt, UnitsDoNotDependOnTheOrderOfReading) {
-  const Prompt prompt = writing().write(R"([{"type":"video","video":"film-45s.mp4","max_frames":13},{"type":"text","text":"?"}])");
+  const Prompt prompt =
+      writing().write(R"([{"type":"video","video":"film-45s.mp4","max_frames":13},{"type":"text","text":"?"}])");
   ASSERT_EQ(prompt.units.size(), 7U);
   const auto size = static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns);
   std::vector<std::vector<std::uint8_t>> forward(prompt.units.size(), std::vector<std::uint8_t>(size));
@@ -150,12 +168,15 @@ TEST(Fingerprint, SaysWhatAUnitShows) {
   EXPECT_EQ(std::set(prints.begin(), prints.end()).size(), prints.size()) << "every pair of frames is another unit";
   EXPECT_NE(prints[0], units_of(film("film-30s.mp4", ""))[0]) << "another film";
   EXPECT_NE(prints[1], units_of(film("film-20s.mp4", R"(,"fps":1)"))[1]) << "other frames";
-  EXPECT_NE(prints[0], units_of(film("film-20s.mp4", R"(,"max_pixels":65536,"total_pixels":100000)"))[0]) << "another size";
+  EXPECT_NE(prints[0], units_of(film("film-20s.mp4", R"(,"max_pixels":65536,"total_pixels":100000)"))[0])
+      << "another size";
   const fs::path copy = fs::temp_directory_path() / ("zoetrope-fingerprint-" + std::to_string(::getpid()) + ".mp4");
   fs::copy_file(samples() / "film-20s.mp4", copy);
   EXPECT_EQ(prints, units_of(film(copy.string(), ""))) << "the bytes count, not the name";
   fs::remove(copy);
-  const auto picture = [&](const std::string& name) { return units_of(R"([{"type":"image","image":")" + name + R"("},{"type":"text","text":"?"}])").at(0); };
+  const auto picture = [&](const std::string& name) {
+    return units_of(R"([{"type":"image","image":")" + name + R"("},{"type":"text","text":"?"}])").at(0);
+  };
   EXPECT_EQ(picture("picture-1.png"), picture("picture-1.png"));
   EXPECT_NE(picture("picture-1.png"), picture("picture-2.png"));
 }
