@@ -168,22 +168,23 @@ void Planner::State::plan_prefills(const StepRoom& room, StepPlan& plan) {
     (is_first ? first : behind).push_back(&r);
   }
   StepRoom left = room;
+  std::vector<StepRoom> held;  // by each of the first
   for (const Running* r : first) {
     const std::int64_t rows =
         rows_with_room(r->span, r->computed, rows_with_frames(*r, rows_wanted(*r)), without_part_behind(left));
+    held.push_back(left);
     if (rows > 0) {
       spend(r->span, r->computed, rows, left);
     }
+    held.back() -= left;
   }
-  StepRoom held = room;  // by the first
-  held -= left;
   std::ranges::stable_sort(behind, {}, [](const Running* r) { return r->request.prompt_tokens - r->computed; });
   for (Running* r : behind) {
     plan_prefill(*r, left, plan);
   }
-  left += held;
-  for (Running* r : first) {
-    plan_prefill(*r, left, plan);
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    left += held[i];  // those that come after it keep their own: one may be the first here and behind it there
+    plan_prefill(*first[i], left, plan);
   }
 }
 

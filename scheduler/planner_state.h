@@ -144,7 +144,7 @@ struct Planner::State {
 
   // units.cc: films, by stretches.
   static std::int64_t tokens_of_units(const Running& r, std::size_t first, std::size_t end);
-  std::int64_t held_tokens() const;
+  static std::int64_t held_tokens(const Running& r);
   std::int64_t stretch_tokens() const;
   std::size_t next_stretch_end(const Running& r) const;
   void announce(Running& r, std::vector<EncodeUnit>& named);

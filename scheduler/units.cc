@@ -24,16 +24,14 @@ std::int64_t Planner::State::tokens_of_units(const Running& r, std::size_t first
 
 // Tokens of units that are encoded, the plan in the making included, and not computed with it: their features stay in
 // memory.
-std::int64_t Planner::State::held_tokens() const {
+std::int64_t Planner::State::held_tokens(const Running& r) {
   std::int64_t tokens = 0;
-  for (const Running& r : running) {
-    for (std::size_t unit = r.next_unit; unit-- > 0;) {
-      const UnitSpan& span = r.request.units[unit];
-      if (span.first_token + span.tokens <= r.computed + r.planned) {
-        break;
-      }
-      tokens += span.tokens;
+  for (std::size_t unit = r.next_unit; unit-- > 0;) {
+    const UnitSpan& span = r.request.units[unit];
+    if (span.first_token + span.tokens <= r.computed + r.planned) {
+      break;
     }
+    tokens += span.tokens;
   }
   return tokens;
 }
@@ -132,10 +130,14 @@ void Planner::State::plan_ranks(StepPlan& plan) {
     announce(r, named);
   };
   const auto goes_on = [](const Running& r) { return r.started && r.announced() < r.request.units.size(); };
-  const std::int64_t held = held_tokens();
+  std::int64_t held = 0;
+  for (const Running& r : running) {
+    held += held_tokens(r);
+  }
   const auto fits = [&](const Running& r) {
     const std::int64_t then = ahead_tokens + tokens_of_units(r, r.announced(), next_stretch_end(r));
-    return ahead_tokens + held == 0 || (then <= 2 * stretch_tokens() && then + held <= 3 * stretch_tokens());
+    const bool alone = ahead_tokens == 0 && held == held_tokens(r);  // however large its units are
+    return alone || (then <= 2 * stretch_tokens() && then + held <= 3 * stretch_tokens());
   };
   std::vector<Running*> without;
   for (Running& r : running) {

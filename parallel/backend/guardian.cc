@@ -260,6 +260,8 @@ class Watch {
       case SIGILL:
       case SIGFPE:
       case SIGABRT:
+      case SIGSYS:
+      case SIGTRAP:
         return "this is a fault of the program or of its memory: report it with what stands above";
       default:
         return "see who sent it that signal, a time limit or an operator";

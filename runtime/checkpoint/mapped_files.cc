@@ -24,6 +24,11 @@ std::array<Mapping, 1024> mappings;
 struct sigaction handler_before;
 
 void on_bus_error(int signal, siginfo_t* info, void*) {
+  if (info->si_code <= 0) {  // sent by a process: there is no address, and nothing is run again
+    ::sigaction(signal, &handler_before, nullptr);
+    ::raise(signal);
+    return;
+  }
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (const Mapping& mapping : mappings) {
     const std::string* line = mapping.line.load(std::memory_order_acquire);

@@ -1,6 +1,7 @@
 #include "runtime/cli/arguments.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "monitoring/error.h"
 #include "runtime/prompt/nearest_name.h"
@@ -38,6 +40,18 @@ CLI::Validator one_of(const std::map<std::string, T>& values) {
         }
         word = std::to_string(static_cast<std::int64_t>(found->second));
         return std::string();
+      },
+      names);
+}
+
+// One of a few words, which stays a word.
+CLI::Validator word_of(const std::vector<std::string>& words) {
+  const std::string names = fmt::format("{}", fmt::join(words, "|"));
+  return CLI::Validator(
+      [words, names](std::string& word) {
+        return std::ranges::find(words, word) != words.end()
+                   ? std::string()
+                   : fmt::format("found {}, expected one of {}", zoetrope::quoted(word), names);
       },
       names);
 }
@@ -101,7 +115,8 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       ->transform(one_of(precisions));
   app->add_option(
       "--body", run.body,
-      "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)");
+      "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)")
+      ->check(word_of({"portable", "avx2", "avx512", "avx512bf16"}));
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")
       ->check(whole(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
@@ -198,7 +213,8 @@ void take_media(CLI::App* app, const CLI::Option* image, const CLI::Option* vide
   }
 }
 
-// An unknown flag is answered with the nearest known one before CLI11 speaks.
+// An unknown flag is answered with the nearest known one before CLI11 speaks; so is one that stands where another one
+// needs a value.
 void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
   const CLI::App* command = &app;
   for (int i = 1; i < argc; ++i) {
@@ -222,6 +238,12 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
       continue;
     }
     const std::string name(word.substr(0, word.find('=')));
+    if (const CLI::Option* option = command->get_option_no_throw(name);
+        option != nullptr && option->get_expected_min() > 0 && name == word && i + 1 < argc &&
+        std::string_view(argv[i + 1]).starts_with("--")) {
+      throw UsageError(fmt::format("{}: found {} behind it, expected a value; see zoetrope --help", name,
+                                   zoetrope::quoted(argv[i + 1])));
+    }
     if (name == "--help" || name == "-h" || name == "--version" || command->get_option_no_throw(name) != nullptr) {
       continue;
     }
@@ -235,6 +257,10 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
                                  nearest.empty() ? "a flag of this command" : "perhaps '" + nearest + "'",
                                  command == &app ? "" : " " + command->get_name()));
   }
+}
+
+bool may_be_empty(const CLI::Option& option) {
+  return option.check_name("question") || option.check_name("--system");
 }
 
 // What is asked of every flag: a number that is one from its first to its last character and within 64 bits (the parser
@@ -252,6 +278,10 @@ void check_values(CLI::App& app) {
                          : fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
             },
             ""));
+      } else if (option->get_type_name().starts_with("TEXT") && !may_be_empty(*option)) {
+        option->check(CLI::Validator(
+            [](std::string& word) { return word.empty() ? std::string("found '', expected a name") : std::string(); },
+            ""));
       } else if (option->get_type_name().starts_with("FLOAT")) {
         option->check(CLI::Validator(
             [](std::string& word) {
@@ -267,16 +297,31 @@ void check_values(CLI::App& app) {
   }
 }
 
-// The parser says "--video: 1 required TEXT missing" and "json was given a disallowed flag override".
-std::string mismatch_of(const CLI::ArgumentMismatch& error) {
-  const std::string_view said = error.what();
-  const std::string name(said.substr(0, said.find_first_of(": ")));
-  if (said.find("missing") != std::string_view::npos) {
-    return fmt::format("{}: found nothing behind it, expected a value", name);
+// What the parser refuses, in the words of all other refusals. It says "--video: 1 required TEXT missing", "--seed: At
+// Most 1 required but received 2", "json was given a disallowed flag override", "--input is required", "A subcommand is
+// required", "The following argument was not expected: there".
+std::string refusal_of(const CLI::ParseError& error) {
+  const std::string said = error.what();
+  const std::string name = said.substr(0, said.find_first_of(": "));
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    return name == "A" ? "found no command, expected one of ask, batch, inspect, bench, version"
+                       : fmt::format("{}: found none, expected one", name);
   }
-  return said.find("override") != std::string_view::npos
-             ? fmt::format("--{}: found a value, expected the flag alone", name)
-             : std::string(said);
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    return fmt::format(
+        "found {} behind all that belongs there, expected nothing more; put a text of several words in quotes",
+        zoetrope::quoted(said.substr(said.find(": ") + 2)));
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    if (said.find("missing") != std::string::npos) {
+      return fmt::format("{}: found nothing behind it, expected a value", name);
+    }
+    if (const std::size_t times = said.find("received "); times != std::string::npos) {
+      return fmt::format("{}: found it {} times, expected once", name, said.substr(times + 9));
+    }
+    return fmt::format("--{}: found a value, expected the flag alone", name);
+  }
+  return said;
 }
 
 // What is spread over members or cut over ranks is halved again and again.
@@ -293,6 +338,33 @@ void check_powers_of_two(const RunArguments& run) {
             "power of two of them");
   check_one("--span", run.span, "a context spans 1, 2, 4 ... members", ", or leave it out");
   check_one("--tp", run.tp, "heads and canonical slices are halved", "");
+}
+
+// A step has a row for every sequence that decodes, and one of a prompt.
+void check_chunk(const RunArguments& run) {
+  if (run.chunk_tokens <= run.sequences) {
+    throw UsageError(fmt::format("--chunk: found {}, expected more than --sequences, {} (a step has a row for each of "
+                                 "them and one of a prompt); use --chunk {} or --sequences {}",
+                                 run.chunk_tokens, run.sequences, run.sequences + 1, run.chunk_tokens - 1));
+  }
+}
+
+// What is said of films is said in vain without one.
+void check_films(const AskArguments& ask) {
+  const std::pair<const char*, bool> flags[] = {{"--fps", ask.fps.has_value()},
+                                                {"--num-frames", ask.num_frames.has_value()},
+                                                {"--max-frames", ask.max_frames.has_value()},
+                                                {"--total-pixels", ask.total_pixels.has_value()},
+                                                {"--video-start", ask.video_start.has_value()},
+                                                {"--video-end", ask.video_end.has_value()},
+                                                {"--reference-timestamps", ask.reference_timestamps},
+                                                {"--no-rotate", ask.no_rotate}};
+  const bool film = std::ranges::any_of(ask.media, &AskMedium::video);
+  for (const auto& [flag, given] : flags) {
+    if (given && !film) {
+      throw UsageError(fmt::format("{}: found it without a film, expected --video FILM beside it; leave it out", flag));
+    }
+  }
 }
 
 // A balanced placement needs a load to be balanced from, and nothing else reads one.
@@ -350,9 +422,9 @@ Arguments parse_arguments(int argc, char** argv) {
                    "kernels; ring (attention over all ranks); fabric (messages and collectives); exchange (tokens to "
                    "experts and home); pipeline (idle stages, with --pp); "
                    "left out: the model of --model")
-      ->check(CLI::IsMember({"kernels", "ring", "fabric", "exchange", "pipeline"}));
+      ->check(word_of({"kernels", "ring", "fabric", "exchange", "pipeline"}));
   bench->add_option("--test", arguments.bench.test, "pp: prefill, tg: one stream decodes, batch: many streams decode")
-      ->check(CLI::IsMember({"pp", "tg", "batch"}));
+      ->check(word_of({"pp", "tg", "batch"}));
   bench
       ->add_option("--tokens", arguments.bench.tokens,
                    "tokens to prefill or to decode, of a step of the ring; default 512")
@@ -383,16 +455,16 @@ Arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::CallForVersion&) {
     arguments.help = std::string("zoetrope ") + ZOETROPE_VERSION + "\n";
     return arguments;
-  } catch (const CLI::ArgumentMismatch& error) {
-    throw UsageError(fmt::format("{}; see zoetrope --help", mismatch_of(error)));
   } catch (const CLI::ParseError& error) {
-    throw UsageError(fmt::format("{}; see zoetrope --help", error.what()));
+    throw UsageError(fmt::format("{}; see zoetrope --help", refusal_of(error)));
   }
   check_powers_of_two(arguments.run);
   check_experts(arguments.run);
+  check_chunk(arguments.run);
   if (ask->parsed()) {
     arguments.command = Command::kAsk;
     take_media(ask, image, video, arguments.ask);
+    check_films(arguments.ask);
   } else if (batch->parsed()) {
     arguments.command = Command::kBatch;
   } else if (inspect->parsed()) {

@@ -77,6 +77,26 @@ json::Object body_of(const AskArguments& ask) {
   return body;
 }
 
+// A value that no request may have is a wrong command line: it is told before anything is loaded, and by its flag.
+void check_values(const AskArguments& ask) {
+  const json::Object body = body_of(ask);
+  try {
+    read_chat_request(json::Fields(body, {"ask", Radius::kRequest}), "ask", {}, {});
+  } catch (const Error& error) {
+    std::string said = error.what();
+    for (const std::string_view prefix : {"ask: ", "mm_processor_kwargs."}) {
+      said.erase(0, said.starts_with(prefix) ? prefix.size() : 0);
+    }
+    std::string name = said.substr(0, said.find(':'));
+    if (!body.contains(name) &&
+        !(body.contains("mm_processor_kwargs") && body.at("mm_processor_kwargs").as_object().contains(name))) {
+      throw;  // of a file or of the text
+    }
+    std::ranges::replace(name, '_', '-');
+    throw UsageError("--" + name + said.substr(name.size()));
+  }
+}
+
 std::string line_of(const MediaReport& report) {
   std::string line =
       report.kind == "image"
@@ -199,6 +219,7 @@ class Asker {
 }  // namespace
 
 int run_ask(const RunArguments& run, const AskArguments& ask) {
+  check_values(ask);
   return with_ranks(run, [&](Ranks& ranks, int threads) {
     RunArguments alone = run;
     alone.no_prefix_cache = true;  // one question shares with nobody: no digest of its film has to be made

@@ -1,5 +1,5 @@
-// Who decodes is given a row in every step, and the steps stay short, however long the prefill beside it is. Short prefills
-// are given a part of them.
+// Who decodes is given a row in every step, and the steps stay short, however long the prefill beside it is. Short
+// prefills are given a part of them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -165,6 +165,42 @@ TEST(PlannerShare, ShortPromptsHoldUpALongOneByTheirPartAlone) {
   for (const std::uint64_t id : {3, 4}) {
     EXPECT_LE(ended[id], 81);
   }
+}
+
+// A span may be behind the first on one member and the first on another: what it waits for there is its own.
+TEST(PlannerShare, ASpanBehindTheFirstOnOneOfItsMembersGoesOn) {
+  SchedulerLimits bounds = limits(1);
+  bounds.span_members = 0;  // chosen
+  Planner planner({.ring = 2, .tp = 1}, bounds);
+  const auto question = [](std::uint64_t id, std::int32_t film, std::int64_t tokens, std::int64_t tail) {
+    Request request = prompt(id, tokens + tail, 4);
+    for (std::int64_t i = 0; i < request.prompt_tokens; ++i) {
+      request.tokens.push_back(i < tokens ? film + static_cast<std::int32_t>(i % 97)
+                                          : static_cast<std::int32_t>(1000 + id));
+    }
+    return request;
+  };
+  planner.submit(question(1, 1, 20000, 10));
+  StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.starts.at(0).span.members, 2);
+  for (planner.commit(draws(plan)); !planner.idle();) {
+    planner.commit(draws(planner.plan()));
+  }
+  planner.submit(question(2, 200, 300000, 0));
+  planner.submit(question(3, 1, 20000, 100));  // where the pages of the first are, on both members
+  std::int64_t computed = 0;
+  for (int step = 0; step < 5; ++step) {
+    plan = planner.plan();
+    if (step == 0) {
+      ASSERT_EQ(plan.starts.size(), 2U);
+      ASSERT_EQ(plan.starts[0].span.members, 1);
+      ASSERT_EQ(plan.starts[1].span.members, 2);
+    }
+    computed += rows_in(plan)[3];
+    planner.commit(draws(plan));
+    ASSERT_EQ(planner.invariants_broken(), "");
+  }
+  EXPECT_GE(computed, 100);
 }
 
 // Several films that are computed together keep no more features in memory than three stretches with what is decoded.

@@ -315,6 +315,18 @@ TEST(Planner, AFilmWhoseFramesAreNotThereHoldsUpNobody) {
   EXPECT_EQ(planner.invariants_broken(), "");
 }
 
+// Units larger than two stretches, as of large frames: the next one is decoded while one is computed.
+TEST(Planner, AUnitLargerThanStretchesIsDecodedAhead) {
+  SchedulerLimits bounds = limits(400, 64);
+  bounds.stretch_tokens = 50;
+  Planner planner({}, bounds);
+  const FilmSteps steps = film_steps(planner, request(1, 10 + 10 * 200 + 5, 4, units_of(10, 200)));
+  ASSERT_EQ(steps.encoded.size(), 10U);
+  for (std::size_t unit = 1; unit < 10; ++unit) {
+    EXPECT_EQ(steps.ahead.at(static_cast<std::int32_t>(unit)).first, steps.encoded_in[unit - 1]) << unit;
+  }
+}
+
 // Two long films and, behind them, three single pictures: every one goes on while the others do, whatever came first.
 TEST(Planner, NoFilmWaitsForTheEndOfAnother) {
   SchedulerLimits bounds = limits(100, 64);

@@ -131,6 +131,13 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
       {{"--kv-memory", "-1GiB"}, "--kv-memory: found '-1GiB', expected bytes"},
       {{"--kv-memory", "GiB"}, "--kv-memory: found 'GiB', expected bytes"},
       {{"--json=3"}, "--json: found a value, expected the flag alone"},
+      {{"there"}, "found 'there' behind all that belongs there, expected nothing more"},
+      {{"--seed", "1", "--seed", "2"}, "--seed: found it 2 times, expected once"},
+      {{"--body", "avx9"}, "--body: found 'avx9', expected one of portable|avx2|avx512|avx512bf16"},
+      {{"--model", ""}, "--model: found '', expected a name"},
+      {{"--image", "--video", "x"}, "--image: found '--video' behind it, expected a value"},
+      {{"--chunk", "64"}, "--chunk: found 64, expected more than --sequences, 64"},
+      {{"--fps", "3"}, "--fps: found it without a film"},
       {{"--video"}, "--video: found nothing behind it, expected a value"},
       {{"--model"}, "--model: found nothing behind it, expected a value"}};
   for (const auto& [words, expected] : lines) {
@@ -138,6 +145,16 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
     all.insert(all.end(), words.begin(), words.end());
     EXPECT_EQ(complaint(all).substr(0, expected.size()), expected) << complaint(all);
   }
+}
+
+TEST(Arguments, WhatIsMissingIsNamed) {
+  EXPECT_EQ(complaint({}).find("found no command, expected one of ask, batch"), 0U) << complaint({});
+  EXPECT_EQ(complaint({"ask"}).find("question: found none"), 0U) << complaint({"ask"});
+  EXPECT_EQ(complaint({"batch", "--input", "x"}).find("--output: found none"), 0U)
+      << complaint({"batch", "--input", "x"});
+  EXPECT_EQ(complaint({"bench", "foo"}).find("what: found 'foo', expected one of kernels|ring"), 0U)
+      << complaint({"bench", "foo"});
+  EXPECT_EQ(complaint({"ask", "?", "--system", ""}), "");  // an empty text is one
 }
 
 TEST(Arguments, BytesHaveUnitsAndFractions) {
