@@ -9,7 +9,9 @@
 #if defined(__x86_64__)
 #pragma GCC diagnostic push  // GCC 12 takes the intrinsics' own undefined values for a mistake of ours
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #endif
