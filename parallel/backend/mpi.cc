@@ -77,7 +77,7 @@ class Patience {
     if (bytes_ > kSmallBytes) {
       std::this_thread::sleep_for(kNap);
     } else {
-      std::this_thread::sleep_for(std::clamp<microseconds>(waited / 16, kNap, kSleepMax));
+      std::this_thread::sleep_for(std::clamp<microseconds>(waited / 32, kNap, kSleepMax));
     }
   }
 

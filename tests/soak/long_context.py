@@ -28,9 +28,9 @@ QUESTION = "What appears first?"
 
 def make_film(folder, frames):
     """One frame a second; an hour with a dozen shapes, repeated."""
-    import numpy as np
-    from make_films import random_film
+    from make_films import random_film  # says in a line where NumPy is missing
     from make_questions import write_film
+    import numpy as np
     hour, film = folder / "hour.mp4", folder / f"film-{frames}.mp4"
     if not hour.exists():
         scene, _ = random_film(np.random.default_rng(11), 3600, 1.0, 1.0, 12, moving=False, most=3600)

@@ -23,9 +23,14 @@ class MappedFiles : public testing::Test {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     fs::copy_file(golden_checkpoint("tiny-dense") / "model.safetensors", path_, fs::copy_options::overwrite_existing);
   }
-  void TearDown() override { fs::remove(path_); }
-  fs::path path_ =
-      fs::temp_directory_path() / ("zoetrope-mapped-files-" + std::to_string(::getppid()) + ".safetensors");
+  void TearDown() override {
+    fs::remove(path_);
+    fs::remove(of_process(::getpid()));  // of the death tests, which set up their own and end without this
+  }
+  static fs::path of_process(pid_t parent) {
+    return fs::temp_directory_path() / ("zoetrope-mapped-files-" + std::to_string(parent) + ".safetensors");
+  }
+  fs::path path_ = of_process(::getppid());
 };
 
 int last_byte_of(const ShardFile& file) {

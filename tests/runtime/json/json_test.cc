@@ -1,6 +1,7 @@
 #include "runtime/json/json.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -155,10 +156,12 @@ TEST(Parse, KeepsLongTextsWhole) {
 
 class ParseFile : public testing::Test {
  protected:
+  const std::filesystem::path path_ =
+      std::filesystem::path(testing::TempDir()) / ("zoetrope-json-" + std::to_string(::getpid()) + ".json");
+  void TearDown() override { std::filesystem::remove(path_); }
   std::filesystem::path file(const std::string& content) const {
-    const auto path = std::filesystem::path(testing::TempDir()) / "zoetrope_json_test.json";
-    std::ofstream(path, std::ios::binary) << content;
-    return path;
+    std::ofstream(path_, std::ios::binary) << content;
+    return path_;
   }
   static std::string refusal(const std::filesystem::path& path, std::size_t bytes_max) {
     try {
