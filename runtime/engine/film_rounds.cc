@@ -18,7 +18,7 @@ namespace zoetrope {
 namespace {
 
 // Patches that go through the vision tower together: enough rows to keep the kernels busy, bounded memory.
-constexpr std::int64_t kVisionBatchPatches = 4096;
+constexpr std::int64_t kVisionBatchPatches = 1024;
 constexpr std::int64_t kPatchValues = 1536;  // 3 channels x 2 frames x 16 x 16
 // Before their step, units are encoded from so many patches on: fewer read the tower's weights for little.
 constexpr std::int64_t kAheadPatches = 1024;
