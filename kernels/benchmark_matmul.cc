@@ -1,6 +1,7 @@
 // Expert shapes of the 30B-A3B and the 235B-A22B with as many experts in turn as memory is needed to leave the caches.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "kernels/benchmark.h"
@@ -48,6 +49,18 @@ class Weights {
   std::vector<float> scales_;
 };
 
+// Rows as the model has them, in the same kind of memory.
+class Values {
+ public:
+  Values(std::int64_t count, float value) : memory_(large_memory(static_cast<std::size_t>(count) * sizeof(float))) {
+    std::fill_n(data(), count, value);
+  }
+  float* data() const { return reinterpret_cast<float*>(memory_.get()); }
+
+ private:
+  LargeMemory memory_;
+};
+
 struct Shape {
   const char* op;
   const char* model;
@@ -67,16 +80,16 @@ constexpr Shape kShapes[] = {
 struct Bench {
   const Compute& compute;
   Weights weights;
-  std::vector<float> x, activations, out;
+  Values x, activations, out;
   std::vector<std::int32_t> row_index;
   std::vector<BenchCase> cases;
 
   Bench(const Compute& compute_, std::int64_t bytes)
       : compute(compute_),
         weights(bytes),
-        x(static_cast<std::size_t>(kRowsMax * kInputsMax), 0.5f),
-        activations(static_cast<std::size_t>(kRowsMax * kInputsMax)),
-        out(static_cast<std::size_t>(kRowsMax * kInputsMax)) {
+        x(kRowsMax * kInputsMax, 0.5f),
+        activations(kRowsMax * kInputsMax, 0.0f),
+        out(kRowsMax * kInputsMax, 0.0f) {
     for (std::int32_t row = 0; row < kRowsMax; ++row) {
       row_index.push_back(row * 37 % static_cast<std::int32_t>(kRowsMax));
     }

@@ -2,11 +2,11 @@
 // group holds the residual rows that are dealt to it and whole rows of what its heads and columns work on.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
+#include <type_traits>
 
+#include "kernels/large_memory.h"
 #include "kernels/tensor.h"
 #include "monitoring/check.h"
 
@@ -18,7 +18,8 @@ Rows<T> columns_of(Rows<T> rows, std::int64_t first, std::int64_t count) {
   return {rows.data == nullptr ? nullptr : rows.data + first, rows.rows, count, rows.stride};
 }
 
-// Memory for rows whose number changes from step to step. What was in it is lost when it is shaped anew.
+// Memory for rows whose number changes from step to step, in huge pages where they fill some: products write rows that lie
+// thousands of bytes apart. What was in it is lost when it is shaped anew.
 template <typename T>
 class GrowingRows {
  public:
@@ -27,17 +28,15 @@ class GrowingRows {
     const std::int64_t wanted = rows * columns;
     if (wanted > elements_) {
       memory_.reset();
-      memory_.reset(new (std::align_val_t{64}) T[static_cast<std::size_t>(wanted)]);
+      memory_ = large_memory(static_cast<std::size_t>(wanted) * sizeof(T));
       elements_ = wanted;
     }
-    return {memory_.get(), rows, columns};
+    return {reinterpret_cast<T*>(memory_.get()), rows, columns};
   }
 
  private:
-  struct Release {
-    void operator()(T* data) const { ::operator delete[](data, std::align_val_t{64}); }
-  };
-  std::unique_ptr<T[], Release> memory_;
+  static_assert(std::is_trivial_v<T>);
+  LargeMemory memory_;
   std::int64_t elements_ = 0;
 };
 
