@@ -41,6 +41,8 @@ void write_all(int descriptor, std::string_view text, const std::filesystem::pat
   }
 }
 
+constexpr int kOpenTries = 100;
+
 // Whether `file` is still the one that was opened: another run may have replaced it before it was locked.
 bool is_named(int descriptor, const std::filesystem::path& file) {
   struct stat opened{}, named{};
@@ -51,22 +53,23 @@ bool is_named(int descriptor, const std::filesystem::path& file) {
 }  // namespace
 
 Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::move(file)) {
-  do {
-    if (descriptor_ >= 0) {
-      ::close(descriptor_);
-    }
+  for (int tries = 1;; ++tries) {
     descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND, 0644);
     if (descriptor_ < 0) {
       refuse_file(file_, "opening the answers", "check the folder and its permissions");
     }
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-      ::close(descriptor_);
-      descriptor_ = -1;
-      refuse(Radius::kStartup,
-             {file_.string(), "a file that another run is writing", "one run at a time for one output file",
-              "wait for the other run or name another --output"});
+    const bool locked = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+    if (locked && is_named(descriptor_, file_)) {
+      break;
     }
-  } while (!is_named(descriptor_, file_));
+    ::close(descriptor_);
+    descriptor_ = -1;
+    if (!locked || tries == kOpenTries) {
+      refuse(Radius::kStartup,
+             {file_.string(), locked ? "a file that is replaced again and again" : "a file that another run is writing",
+              "one run at a time for one output file", "wait for the other run or name another --output"});
+    }
+  }
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     return;  // a pipe or a device keeps no answers: nothing to read, and never to be replaced by a file

@@ -222,7 +222,8 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
     if (word == "--") {
       return;
     }
-    if (word.empty() || word[0] != '-' || word.size() < 2 || std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
+    if (word.empty() || word[0] != '-' || word.size() < 2 || word[1] == '.' ||
+        std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
       if (command == &app) {
         const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->get_name() == word; });
         if (!named.empty()) {
@@ -280,7 +281,7 @@ void check_values(CLI::App& app) {
             ""));
       } else if (option->get_type_name().starts_with("TEXT") && !may_be_empty(*option)) {
         option->check(CLI::Validator(
-            [](std::string& word) { return word.empty() ? std::string("found '', expected a name") : std::string(); },
+            [](std::string& word) { return word.empty() ? std::string("found '', expected a value") : std::string(); },
             ""));
       } else if (option->get_type_name().starts_with("FLOAT")) {
         option->check(CLI::Validator(
@@ -300,7 +301,7 @@ void check_values(CLI::App& app) {
 // What the parser refuses, in the words of all other refusals. It says "--video: 1 required TEXT missing", "--seed: At
 // Most 1 required but received 2", "json was given a disallowed flag override", "--input is required", "A subcommand is
 // required", "The following argument was not expected: there".
-std::string refusal_of(const CLI::ParseError& error) {
+std::string refusal_of(const CLI::ParseError& error, const CLI::App& app) {
   const std::string said = error.what();
   const std::string name = said.substr(0, said.find_first_of(": "));
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
@@ -308,9 +309,10 @@ std::string refusal_of(const CLI::ParseError& error) {
                        : fmt::format("{}: found none, expected one", name);
   }
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    const std::vector<std::string> words = app.remaining(/*recurse=*/true);
     return fmt::format(
         "found {} behind all that belongs there, expected nothing more; put a text of several words in quotes",
-        zoetrope::quoted(said.substr(said.find(": ") + 2)));
+        zoetrope::quoted(words.empty() ? said : words[0]));
   }
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     if (said.find("missing") != std::string::npos) {
@@ -456,11 +458,15 @@ Arguments parse_arguments(int argc, char** argv) {
     arguments.help = std::string("zoetrope ") + ZOETROPE_VERSION + "\n";
     return arguments;
   } catch (const CLI::ParseError& error) {
-    throw UsageError(fmt::format("{}; see zoetrope --help", refusal_of(error)));
+    throw UsageError(fmt::format("{}; see zoetrope --help", refusal_of(error, app)));
   }
   check_powers_of_two(arguments.run);
   check_experts(arguments.run);
-  check_chunk(arguments.run);
+  for (const CLI::App* command : {ask, batch}) {
+    if (command->parsed() && command->get_option("--chunk")->count() > 0) {
+      check_chunk(arguments.run);
+    }
+  }
   if (ask->parsed()) {
     arguments.command = Command::kAsk;
     take_media(ask, image, video, arguments.ask);

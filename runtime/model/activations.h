@@ -18,8 +18,8 @@ Rows<T> columns_of(Rows<T> rows, std::int64_t first, std::int64_t count) {
   return {rows.data == nullptr ? nullptr : rows.data + first, rows.rows, count, rows.stride};
 }
 
-// Memory for rows whose number changes from step to step, in huge pages where they fill some: products write rows that lie
-// thousands of bytes apart. What was in it is lost when it is shaped anew.
+// Memory for rows whose number changes from step to step, in huge pages where they fill some: products write rows that
+// lie thousands of bytes apart. What was in it is lost when it is shaped anew.
 template <typename T>
 class GrowingRows {
  public:
@@ -28,6 +28,7 @@ class GrowingRows {
     const std::int64_t wanted = rows * columns;
     if (wanted > elements_) {
       memory_.reset();
+      elements_ = 0;
       memory_ = large_memory(static_cast<std::size_t>(wanted) * sizeof(T));
       elements_ = wanted;
     }

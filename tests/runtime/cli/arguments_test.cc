@@ -59,6 +59,7 @@ TEST(Arguments, ValuesAreRead) {
 
 TEST(Arguments, ANegativeNumberIsNoFlag) {
   EXPECT_EQ(parse({"ask", "?", "--presence-penalty", "-1.5"}).ask.presence_penalty, -1.5);
+  EXPECT_EQ(parse({"ask", "?", "--presence-penalty", "-.5"}).ask.presence_penalty, -0.5);
 }
 
 TEST(Arguments, UnknownFlagsGetTheNearestName) {
@@ -131,12 +132,13 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
       {{"--kv-memory", "-1GiB"}, "--kv-memory: found '-1GiB', expected bytes"},
       {{"--kv-memory", "GiB"}, "--kv-memory: found 'GiB', expected bytes"},
       {{"--json=3"}, "--json: found a value, expected the flag alone"},
-      {{"there"}, "found 'there' behind all that belongs there, expected nothing more"},
+      {{"there", "more"}, "found 'there' behind all that belongs there, expected nothing more"},
       {{"--seed", "1", "--seed", "2"}, "--seed: found it 2 times, expected once"},
       {{"--body", "avx9"}, "--body: found 'avx9', expected one of portable|avx2|avx512|avx512bf16"},
-      {{"--model", ""}, "--model: found '', expected a name"},
+      {{"--model", ""}, "--model: found '', expected a value"},
       {{"--image", "--video", "x"}, "--image: found '--video' behind it, expected a value"},
       {{"--chunk", "64"}, "--chunk: found 64, expected more than --sequences, 64"},
+      {{"--stop", ""}, "--stop: found '', expected a value"},
       {{"--fps", "3"}, "--fps: found it without a film"},
       {{"--video"}, "--video: found nothing behind it, expected a value"},
       {{"--model"}, "--model: found nothing behind it, expected a value"}};
@@ -145,6 +147,12 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
     all.insert(all.end(), words.begin(), words.end());
     EXPECT_EQ(complaint(all).substr(0, expected.size()), expected) << complaint(all);
   }
+}
+
+TEST(Arguments, AChunkIsComparedWithSequencesOnlyWhereItWasGiven) {
+  EXPECT_EQ(complaint({"ask", "?", "--sequences", "1024"}), "");
+  EXPECT_EQ(complaint({"bench", "--chunk", "64"}), "");
+  EXPECT_NE(complaint({"batch", "--input", "i", "--output", "o", "--chunk", "64"}), "");
 }
 
 TEST(Arguments, WhatIsMissingIsNamed) {
