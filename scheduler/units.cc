@@ -90,9 +90,8 @@ std::int64_t Planner::State::rows_with_frames(const Running& r, std::int64_t wan
     return wanted;
   }
   const std::int64_t rows = std::max<std::int64_t>(0, r.request.units[first].first_token - r.computed);
-  const bool holds = r.next_unit > 0 && r.computed < r.request.units[r.next_unit - 1].first_token +
-                                                         r.request.units[r.next_unit - 1].tokens;
-  return rows >= wanted ? wanted : first == r.next_unit && rows < kTextRowsMin && !holds ? 0 : rows;
+  const bool waits = first == r.next_unit && rows < kTextRowsMin && held_tokens(r) == 0;
+  return rows >= wanted ? wanted : waits ? 0 : rows;
 }
 
 // Whole stretches are encoded, beginning with the one whose first token the chunk holds.

@@ -25,25 +25,6 @@ constexpr const char* kAbout =
     "Zoetrope answers questions about pictures and films with Qwen3-VL, on one core or on many machines.\n"
     "Put mpirun in front and every command runs on all ranks: mpirun -n 4 zoetrope batch ...";
 
-// A name of an enumerator; its number is no name.
-template <typename T>
-CLI::Validator one_of(const std::map<std::string, T>& values) {
-  std::string names;
-  for (const auto& [name, value] : values) {
-    names += (names.empty() ? "" : "|") + name;
-  }
-  return CLI::Validator(
-      [values, names](std::string& word) {
-        const auto found = values.find(word);
-        if (found == values.end()) {
-          return fmt::format("found {}, expected one of {}", zoetrope::quoted(word), names);
-        }
-        word = std::to_string(static_cast<std::int64_t>(found->second));
-        return std::string();
-      },
-      names);
-}
-
 // One of a few words, which stays a word.
 CLI::Validator word_of(const std::vector<std::string>& words) {
   const std::string names = fmt::format("{}", fmt::join(words, "|"));
@@ -54,6 +35,23 @@ CLI::Validator word_of(const std::vector<std::string>& words) {
                    : fmt::format("found {}, expected one of {}", zoetrope::quoted(word), names);
       },
       names);
+}
+
+// A name of an enumerator, handed on as its number; the number is no name.
+template <typename T>
+CLI::Validator one_of(const std::map<std::string, T>& values) {
+  std::vector<std::string> names;
+  std::ranges::transform(values, std::back_inserter(names), [](const auto& value) { return value.first; });
+  const CLI::Validator known = word_of(names);
+  return CLI::Validator(
+      [values, known](std::string& word) {
+        std::string refusal = known(word);
+        if (refusal.empty()) {
+          word = std::to_string(static_cast<std::int64_t>(values.at(word)));
+        }
+        return refusal;
+      },
+      known.get_description());
 }
 
 // The whole number that `word` is from its first to its last character; nothing else is one.
