@@ -63,6 +63,7 @@ class RingAttention {
   bool passes_pages(int heads, const RingJob& job, bool shared) const;
   // The job as the cost model sees it.
   static RingStep step_of(const KvLayout& layout, int heads, const RingJob& job, bool shared);
+  const RingRates& rates() const { return rates_; }
   // The most partials of one row that have existed at once on its member and on the way to it.
   int partials_alive_max() const { return partials_alive_max_; }
 

@@ -14,6 +14,10 @@ namespace {
 constexpr std::int64_t kDecidingTokens = kPageRows;
 // Copying a page for fewer rows is not worth while.
 constexpr std::int64_t kSharedTokensMin = 16;
+// Answers are seldom longer, whatever a request allows: so many tokens have the price of a span in their steps.
+constexpr std::int64_t kAnswerTokens = 256;
+// A wider span takes so much of the work of a narrower one at most: rates were measured in a few milliseconds.
+constexpr double kWorthSpanning = 0.9;
 
 }  // namespace
 
@@ -31,15 +35,28 @@ int Planner::State::members_max() const {
   return limits.span_members > 0 ? limits.span_members : members;
 }
 
-// How many members a sequence of so many planned pages is given when memory does not ask for more. Others that wait or
-// run keep the members busy without any traffic between them.
-int Planner::State::members_wanted(std::int32_t pages) const {
+// Work of the busiest of so many members from `computed` tokens of a request until its answer.
+double Planner::State::work_of(const Request& request, std::int64_t computed, int members) const {
+  const std::int64_t drawn = std::min(request.new_tokens_max, kAnswerTokens);
+  return limits.work.of_span(members, computed, request.prompt_tokens - computed, limits.chunk_tokens_max) +
+         static_cast<double>(drawn) * limits.work.of_span(members, request.prompt_tokens, 1, limits.chunk_tokens_max);
+}
+
+// True where twice as many members take work off the busiest, enough of it.
+bool Planner::State::widening_pays(const Request& request, std::int64_t computed, int members) const {
+  return work_of(request, computed, members * 2) < kWorthSpanning * work_of(request, computed, members);
+}
+
+// How many members a sequence is given when memory does not ask for more: twice as many while that pays. Others that
+// wait or run keep the members busy without any traffic between them.
+int Planner::State::members_wanted(const Request& request) const {
   if (limits.span_members > 0) {
     return limits.span_members;
   }
   int members = 1;
   while (waiting.size() + running.size() <= 1 && members < members_max() &&
-         pages / (members * 2) >= limits.span_pages) {
+         pages_of(request.prompt_tokens) / (members * 2) >= limits.span_pages &&
+         widening_pays(request, 0, members)) {
     members *= 2;
   }
   return members;
@@ -77,11 +94,12 @@ bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_
   return true;
 }
 
-// Where a sequence with `planned` pages now and `pages` at most goes. The widest span is of as many members as wanted,
-// of more only where fewer cannot hold the pages at the end, with the most room; the sequence begins on as few of them
-// as hold what is planned.
-std::optional<Planner::State::Place> Planner::State::place_for(std::int32_t planned, std::int32_t pages) const {
-  const int wanted = members_wanted(planned);
+// Where a sequence goes, with the pages of its prompt now and those of its longest answer at most. The widest span is of
+// as many members as wanted, of more only where fewer cannot hold the pages at the end, with the most room; the
+// sequence begins on as few of them as hold its prompt.
+std::optional<Planner::State::Place> Planner::State::place_for(const Request& request) const {
+  const std::int32_t planned = pages_of(request.prompt_tokens), pages = pages_of(tokens_max(request));
+  const int wanted = members_wanted(request);
   for (int members = wanted; members <= members_max(); members *= 2) {
     std::optional<Span> best;
     for (int first = 0; first < layout.ring; ++first) {
@@ -175,7 +193,7 @@ bool Planner::State::admit_first(StepPlan& plan) {
   if (source.tokens >= kDecidingTokens && could_share(source.match.span, pages, source.tokens / kPageRows)) {
     place = place_at(source, pages);
   } else {
-    place = place_for(pages_of(request.prompt_tokens), pages);
+    place = place_for(request);
     source = {};
     if (place && !content.tokens.empty()) {
       source.match = longest_prefix(content, request.prompt_tokens - 1, &place->span).match;

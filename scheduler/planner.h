@@ -24,9 +24,9 @@ struct SchedulerLimits {
   std::int32_t pages_per_member = 0;        // KV pages of each ring member
   std::int64_t chunk_tokens_max = 1024;     // rows of one member in one step, decode rows included
   std::int32_t sequences_max = 64;          // running sequences of one member
-  // A sequence is spread over more members while each would hold this many pages and nobody waits behind it; memory may
-  // ask for more members.
-  std::int32_t span_pages = 16;
+  // A sequence is spread over more members while each would hold this many pages, that takes work off them (work.h) and
+  // nobody waits behind it; memory may ask for more members.
+  std::int32_t span_pages = 2;
   // Visual tokens of the part of a stretch that one rank decodes and encodes: what bounds the memory for pixels and
   // features.
   std::int64_t stretch_tokens = 4096;
@@ -79,7 +79,7 @@ class Planner {
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, a part of the step
   // for those behind the first with the fewest rows left first, new sequences to the span with the most free pages
-  // (lowest first member on a tie). Films go by stretches (stretches.h); at most two that are not encoded yet are
+  // (lowest first member on a tie). Films go by stretches (stretches.h); as many tokens as two of them have are
   // decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A picture or
   // frame pair is never encoded twice.
   StepPlan plan();

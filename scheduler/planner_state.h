@@ -88,6 +88,7 @@ struct Planner::State {
   std::uint64_t next_step = 0;
   bool outstanding = false;            // a plan was made and not committed
   std::int64_t ahead_tokens = 0;       // of units that were named and not encoded
+  int next_rank = 0;                   // whose turn it is where units are fewer than ranks
   std::vector<EncodeUnit> needed_now;  // units that the plan in the making announces and encodes
   bool stalled = false;                // a sequence waits for pages to grow: nobody else enters
 
@@ -102,14 +103,16 @@ struct Planner::State {
     std::optional<RequestId> waits_for;
   };
   int members_max() const;
-  int members_wanted(std::int32_t pages) const;
+  double work_of(const Request& request, std::int64_t computed, int members) const;
+  bool widening_pays(const Request& request, std::int64_t computed, int members) const;
+  int members_wanted(const Request& request) const;
   bool starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const;
   std::int32_t sequences_of(int member) const;
   std::int32_t room_of(const Span& span, int widest, std::int32_t pages, const PrefixCache::Match* match) const;
   struct Place {
     Span span, widest;
   };
-  std::optional<Place> place_for(std::int32_t planned, std::int32_t pages) const;
+  std::optional<Place> place_for(const Request& request) const;
   bool could_share(const Span& span, std::int32_t pages, std::int64_t shared) const;
   std::optional<Place> place_at(const Source& source, std::int32_t pages) const;
   PrefixCache::Match match_of(const Running& other, const Content& content, std::int64_t tokens) const;

@@ -58,13 +58,17 @@ void Planner::State::announce(Running& r, std::vector<EncodeUnit>& named) {
   }
 }
 
-// Deals what was named at once over all ranks, whatever sequences it is of.
+// Deals what was named at once over all ranks, whatever sequences it is of; units that are fewer than ranks to those
+// whose turn it is, or frames so large that a stretch has few of them would always be the same ranks'.
 void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   std::vector<UnitSpan> units;
   for (const EncodeUnit& unit : named) {
     units.push_back(find(unit.id)->request.units[static_cast<std::size_t>(unit.unit)]);
   }
-  const std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
+  std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
+  if (units.size() < static_cast<std::size_t>(layout.ranks())) {
+    std::ranges::generate(ranks, [&] { return std::exchange(next_rank, (next_rank + 1) % layout.ranks()); });
+  }
   for (std::size_t i = 0; i < named.size(); ++i) {
     named[i].rank = ranks[i];
     find(named[i].id)->unit_ranks[static_cast<std::size_t>(named[i].unit)] = ranks[i];

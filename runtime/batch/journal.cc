@@ -59,6 +59,9 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
       refuse_file(file_, "opening the answers", "check the folder and its permissions");
     }
     const bool locked = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK) {
+      refuse_file(file_, "locking the answers", "name an --output on a file system that has locks");
+    }
     if (locked && is_named(descriptor_, file_)) {
       break;
     }

@@ -54,9 +54,9 @@ CLI::Validator one_of(const std::map<std::string, T>& values) {
       known.get_description());
 }
 
-// The whole number that `word` is from its first to its last character; nothing else is one.
+// The whole number in decimal that `word` is from its first to its last character; nothing else is one.
 std::optional<std::int64_t> whole_number(std::string_view word) {
-  if (word.starts_with('+')) {
+  if (word.starts_with('+') && !word.starts_with("+-")) {
     word.remove_prefix(1);
   }
   std::int64_t number = 0;
@@ -64,15 +64,18 @@ std::optional<std::int64_t> whole_number(std::string_view word) {
   return read.ec == std::errc() && read.ptr == word.data() + word.size() ? std::optional(number) : std::nullopt;
 }
 
+// Handed on without zeros in front, with which the parser would take it for octal.
 CLI::Validator whole(std::int64_t least, std::int64_t most) {
   const bool bounded = most < std::numeric_limits<std::int64_t>::max();
   const std::string range = bounded ? fmt::format("from {} to {}", least, most) : fmt::format("from {} on", least);
   return CLI::Validator(
       [least, most, range](std::string& word) {
         const std::optional<std::int64_t> number = whole_number(word);
-        return number && *number >= least && *number <= most
-                   ? std::string()
-                   : fmt::format("found {}, expected a whole number {}", zoetrope::quoted(word), range);
+        if (!number || *number < least || *number > most) {
+          return fmt::format("found {}, expected a whole number {}", zoetrope::quoted(word), range);
+        }
+        word = std::to_string(*number);
+        return std::string();
       },
       range);
 }
@@ -116,30 +119,30 @@ void add_run_options(CLI::App* app, RunArguments& run) {
       "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)")
       ->check(word_of({"portable", "avx2", "avx512", "avx512bf16"}));
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")
-      ->check(whole(1, 1024));
+      ->transform(whole(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
-      ->check(whole(1, 1024));
+      ->transform(whole(1, 1024));
   app->add_option(
          "--ring", run.ring,
          "ring members among which sequences are dealt, a power of two (left out: ranks / pp / tp, any number)")
-      ->check(whole(1, 65536));
+      ->transform(whole(1, 65536));
   app->add_option("--pp", run.pp,
                   "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")
-      ->check(whole(1, 1024));
+      ->transform(whole(1, 1024));
   app->add_option("--waves", run.waves,
                   "most waves of a step that follow each other through the stages (left out: 4 for each stage)")
-      ->check(whole(1, 1024));
+      ->transform(whole(1, 1024));
   app->add_option("--kv-memory", run.kv_bytes,
                   "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
       ->transform(bytes());
   app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")
-      ->check(whole(1, std::numeric_limits<std::int64_t>::max()));
+      ->transform(whole(1, std::numeric_limits<std::int64_t>::max()));
   app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")
-      ->check(whole(2, 1 << 20));
+      ->transform(whole(2, 1 << 20));
   app->add_option(
          "--span", run.span,
          "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
-      ->check(whole(1, 64));
+      ->transform(whole(1, 64));
   static const std::map<std::string, RingTransport> transports{
       {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
   app->add_option("--ring-transport", run.ring_transport,
@@ -147,17 +150,17 @@ void add_run_options(CLI::App* app, RunArguments& run) {
                   "bits; default auto")
       ->transform(one_of(transports));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")
-      ->check(whole(1, 4096));
+      ->transform(whole(1, 4096));
   app->add_option("--full-chunk-context", run.full_chunk_context,
                   "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the "
                   "same time; default 32768")
-      ->check(whole(0, 1 << 24));
+      ->transform(whole(0, 1 << 24));
   app->add_flag("--no-prefix-cache", run.no_prefix_cache,
                 "compute every prompt from its first token, also where another one began with the same film");
   app->add_option("--ep", run.ep,
                   "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks "
                   "(left out: as many as ranks)")
-      ->check(whole(1, 65536));
+      ->transform(whole(1, 65536));
   app->add_option("--expert-placement", run.expert_placement,
                   "which ranks of a stage hold which experts: a JSON file {\"all_layers\": {\"0\": 1, \"1\": [0, 2], "
                   "...}} or {\"layers\": {\"0\": {...}, ...}}, or 'auto' "
@@ -166,7 +169,7 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--expert-load-out", run.expert_load_out, "write how many tokens chose each expert, at the end");
   app->add_option("--expert-extra", run.expert_extra,
                   "for --expert-placement auto: replicas a rank may hold beyond its share; default 1")
-      ->check(whole(0, 65536));
+      ->transform(whole(0, 65536));
   app->add_option("--metrics-file", run.metrics_file,
                   "write counters in Prometheus' text format every 10 seconds and at the end");
   app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
@@ -220,7 +223,7 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
     if (word == "--") {
       return;
     }
-    if (word.empty() || word[0] != '-' || word.size() < 2 || word[1] == '.' ||
+    if (word.empty() || word[0] != '-' || word.size() < 2 ||
         std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
       if (command == &app) {
         const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->get_name() == word; });
@@ -238,10 +241,13 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
     }
     const std::string name(word.substr(0, word.find('=')));
     if (const CLI::Option* option = command->get_option_no_throw(name);
-        option != nullptr && option->get_expected_min() > 0 && name == word && i + 1 < argc &&
-        std::string_view(argv[i + 1]).starts_with("--")) {
-      throw UsageError(fmt::format("{}: found {} behind it, expected a value; see zoetrope --help", name,
-                                   zoetrope::quoted(argv[i + 1])));
+        option != nullptr && option->get_expected_min() > 0 && name == word && i + 1 < argc) {
+      const std::string_view behind = argv[i + 1];
+      if (behind.starts_with("--")) {
+        throw UsageError(fmt::format("{}: found {} behind it, expected a value; see zoetrope --help", name,
+                                     zoetrope::quoted(behind)));
+      }
+      i += behind.starts_with("-.") ? 1 : 0;  // a negative fraction, no flag
     }
     if (name == "--help" || name == "-h" || name == "--version" || command->get_option_no_throw(name) != nullptr) {
       continue;
@@ -262,6 +268,15 @@ bool may_be_empty(const CLI::Option& option) {
   return option.check_name("question") || option.check_name("--system");
 }
 
+bool has_validator(CLI::Option& option) {
+  try {
+    (void)option.get_validator();
+    return true;
+  } catch (const CLI::OptionNotFound&) {
+    return false;
+  }
+}
+
 // What is asked of every flag: a number that is one from its first to its last character and within 64 bits (the parser
 // would take a larger one for the largest there is), and nothing behind a flag that has no value.
 void check_values(CLI::App& app) {
@@ -269,12 +284,15 @@ void check_values(CLI::App& app) {
     for (CLI::Option* option : command->get_options()) {
       if (option->get_expected_max() == 0 && option != command->get_help_ptr()) {
         option->disable_flag_override();
-      } else if (option->get_type_name().starts_with("INT")) {
-        option->check(CLI::Validator(
+      } else if (option->get_type_name().starts_with("INT") && !has_validator(*option)) {  // others say what they take
+        option->transform(CLI::Validator(
             [](std::string& word) {
-              return whole_number(word)
-                         ? std::string()
-                         : fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
+              const std::optional<std::int64_t> number = whole_number(word);
+              if (!number) {
+                return fmt::format("found {}, expected a whole number within 64 bits", zoetrope::quoted(word));
+              }
+              word = std::to_string(*number);
+              return std::string();
             },
             ""));
       } else if (option->get_type_name().starts_with("TEXT") && !may_be_empty(*option)) {
@@ -308,9 +326,10 @@ std::string refusal_of(const CLI::ParseError& error, const CLI::App& app) {
   }
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
     const std::vector<std::string> words = app.remaining(/*recurse=*/true);
+    const auto first = std::ranges::find_if(words, [](const std::string& word) { return word != "--"; });
     return fmt::format(
         "found {} behind all that belongs there, expected nothing more; put a text of several words in quotes",
-        zoetrope::quoted(words.empty() ? said : words[0]));
+        zoetrope::quoted(first == words.end() ? said : *first));
   }
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     if (said.find("missing") != std::string::npos) {
@@ -428,15 +447,15 @@ Arguments parse_arguments(int argc, char** argv) {
   bench
       ->add_option("--tokens", arguments.bench.tokens,
                    "tokens to prefill or to decode, of a step of the ring; default 512")
-      ->check(whole(1, 1 << 24));
+      ->transform(whole(1, 1 << 24));
   bench
       ->add_option("--depth", arguments.bench.depth,
                    "tokens of context before them; default 0. Of the ring: context with them, without the steps that "
                    "follow (left out: 16384, 32768, 65536)")
-      ->check(whole(0, 1 << 24));
+      ->transform(whole(0, 1 << 24));
   bench->add_option("--streams", arguments.bench.streams, "sequences that decode together (--test batch); default 1")
-      ->check(whole(1, 4096));
-  bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->check(whole(1, 1000));
+      ->transform(whole(1, 4096));
+  bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->transform(whole(1, 1000));
   bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
   add_run_options(bench, arguments.run);

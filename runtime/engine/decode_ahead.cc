@@ -1,5 +1,6 @@
 #include "runtime/engine/decode_ahead.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <map>
 #include <mutex>
 #include <stop_token>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -62,6 +64,10 @@ struct DecodeAhead::State {
     std::exception_ptr failure;
 
     const Medium& shown() const { return (*media)[static_cast<std::size_t>(medium)]; }
+    std::size_t bytes() const {
+      const Grid& grid = shown().grid;
+      return static_cast<std::size_t>(grid.h) * static_cast<std::size_t>(grid.w) * kPatchColumns;
+    }
   };
   // Units that one decoder takes one after another: the next one needs pictures that the one before needed as well.
   struct Run {
@@ -92,6 +98,11 @@ struct DecodeAhead::State {
   int active = 0;
   Clock::time_point active_since{};
   std::int64_t held_bytes = 0, held_bytes_max = 0;
+  std::int64_t announced_bytes = 0;  // of units that nobody has begun
+  // Memory that was given back for these, and never more than they need: with what is held it stays within what was
+  // announced.
+  std::vector<std::vector<std::uint8_t>> spare;
+  std::int64_t spare_bytes = 0;
 
   std::vector<std::jthread> threads;
 
@@ -126,9 +137,11 @@ struct DecodeAhead::State {
       decoder.busy = true;
       const std::shared_ptr<Unit> unit = run->units.front();
       run->units.pop_front();
+      announced_bytes -= static_cast<std::int64_t>(unit->bytes());
       const Announced& request = requests.at(unit->id);  // drop() takes a request's units out of its runs
       if (request.failure) {
         unit->failure = request.failure;
+        free_spare();
       } else {
         decode(*unit, decoder.reader, lock);
       }
@@ -141,18 +154,39 @@ struct DecodeAhead::State {
     }
   }
 
+  // One of this size, or nothing yet.
+  std::vector<std::uint8_t> taken_from_spare(std::size_t size) {
+    std::vector<std::uint8_t> patches;
+    const auto at = std::ranges::find(spare, size, [](const auto& one) { return one.size(); });
+    if (at != spare.end()) {
+      std::swap(*at, spare.back());
+      patches = std::move(spare.back());
+      spare.pop_back();
+      spare_bytes -= static_cast<std::int64_t>(size);
+    }
+    free_spare();
+    return patches;
+  }
+
+  // What those that nobody has begun do not need.
+  void free_spare() {
+    while (spare_bytes > announced_bytes) {
+      spare_bytes -= static_cast<std::int64_t>(spare.back().size());
+      spare.pop_back();
+    }
+  }
+
   void decode(Unit& unit, UnitReader& reader, std::unique_lock<std::mutex>& lock) {
     if (active++ == 0) {
       active_since = Clock::now();
     }
+    std::vector<std::uint8_t> patches = taken_from_spare(unit.bytes());
     lock.unlock();
     const double cpu = thread_cpu_seconds();
-    std::vector<std::uint8_t> patches;
     std::exception_ptr failure;
     try {
-      const Medium& medium = unit.shown();
-      patches.resize(static_cast<std::size_t>(medium.grid.h) * static_cast<std::size_t>(medium.grid.w) * kPatchColumns);
-      reader.read(medium, unit.pair, patches, unit.stop);
+      patches.resize(unit.bytes());
+      reader.read(unit.shown(), unit.pair, patches, unit.stop);
     } catch (...) {
       failure = std::current_exception();
     }
@@ -179,10 +213,19 @@ struct DecodeAhead::State {
 DecodeAhead::DecodeAhead(int decoders) : state_(std::make_unique<State>()) {
   check(decoders >= 1, "decoding ahead needs a decoder");
   state_->decoders = std::vector<State::Decoder>(static_cast<std::size_t>(decoders));
-  for (int thread = 0; thread < 2 * decoders; ++thread) {
-    state_->threads.emplace_back([state = state_.get(), thread](std::stop_token stop) {
-      state->work_on(std::move(stop), thread / 2, thread % 2 == 0);
-    });
+  try {
+    for (int thread = 0; thread < 2 * decoders; ++thread) {
+      state_->threads.emplace_back([state = state_.get(), thread](std::stop_token stop) {
+        state->work_on(std::move(stop), thread / 2, thread % 2 == 0);
+      });
+    }
+  } catch (const std::system_error& failure) {
+    const std::size_t started = state_->threads.size();
+    state_->threads.clear();  // stops and joins
+    refuse(Radius::kStartup,
+           {"starting threads that decode", fmt::format("{} threads, then: {}", started, failure.what()),
+            fmt::format("two for each of {} decoders", decoders),
+            "ask for fewer --threads or raise the limit on processes"});
   }
 }
 
@@ -218,6 +261,7 @@ void DecodeAhead::add(RequestId id, const Media& media, std::int32_t unit, const
   if (request.run->units.empty()) {
     s.runs.push_back(request.run);
   }
+  s.announced_bytes += static_cast<std::int64_t>(entry->bytes());
   request.run->units.push_back(entry);
   ++request.run_units;
   request.medium = visual.medium;
@@ -245,6 +289,16 @@ std::vector<std::uint8_t> DecodeAhead::take(RequestId id, std::int32_t unit) {
   return std::move(entry->patches);
 }
 
+void DecodeAhead::give_back(std::vector<std::uint8_t> patches) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  const auto bytes = static_cast<std::int64_t>(patches.size());
+  if (s.spare_bytes + bytes <= s.announced_bytes) {
+    s.spare.push_back(std::move(patches));
+    s.spare_bytes += bytes;
+  }
+}
+
 void DecodeAhead::drop(RequestId id) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);
@@ -255,8 +309,12 @@ void DecodeAhead::drop(RequestId id) {
   at->second.stop.request_stop();
   s.requests.erase(at);
   for (const auto& run : s.runs) {
-    std::erase_if(run->units, [&](const auto& u) { return u->id == id; });
+    std::erase_if(run->units, [&](const auto& u) {
+      s.announced_bytes -= u->id == id ? static_cast<std::int64_t>(u->bytes()) : 0;
+      return u->id == id;
+    });
   }
+  s.free_spare();
   std::erase_if(s.waiting, [&](const auto& u) {
     if (u->id != id) {
       return false;
@@ -320,6 +378,11 @@ DecodeAhead::Times DecodeAhead::take_times() {
 std::int64_t DecodeAhead::held_bytes_max() const {
   const std::lock_guard lock(state_->mutex);
   return state_->held_bytes_max;
+}
+
+std::int64_t DecodeAhead::spare_bytes() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->spare_bytes;
 }
 
 }  // namespace zoetrope

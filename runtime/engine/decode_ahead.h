@@ -31,6 +31,9 @@ class DecodeAhead {
   // The patches [P, 1536] of a unit as bytes (patches.h), once; waits until they are there. Error(kRequest) naming
   // film, frame and time; what follows in that request fails with the same words.
   std::vector<std::uint8_t> take(RequestId id, std::int32_t unit);
+  // The memory of patches that were taken, for a unit that is decoded later: where a thread frees what another has
+  // allocated, a while later and between what stays, the allocator keeps more than twice of what is held.
+  void give_back(std::vector<std::uint8_t> patches);
 
   // True: from the next units on, decoders get as much of the cores as arithmetic; false: what it leaves.
   void hurry(bool now);
@@ -55,6 +58,7 @@ class DecodeAhead {
   Times take_times();  // since the last call
 
   std::int64_t held_bytes_max() const;  // most bytes of decoded patches that ever waited
+  std::int64_t spare_bytes() const;     // of memory that was given back and waits for units that are not begun
 
  private:
   struct State;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -24,7 +25,6 @@
 #include "runtime/engine/step_runner.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
-#include "scheduler/stretches.h"
 
 namespace zoetrope {
 namespace {
@@ -134,6 +134,7 @@ struct Engine::State {
 
   void agree();
   void load(const std::function<void(double)>& progress);
+  WorkModel measured_work() const;
   void start_report(std::int32_t pages);
   void lead();
   void follow();
@@ -192,6 +193,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   writer.context_tokens_max = context;
   writer.fingerprints = settings.prefix_cache;
   runner = std::make_unique<StepRunner>(*model, ranks, compute, pages, settings.ring_transport);
+  const WorkModel work = settings.work.value_or(measured_work());
   planner = std::make_unique<Planner>(
       ranks.layout, SchedulerLimits{.context_tokens_max = context,
                                     .pages_per_member = pages,
@@ -205,7 +207,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
                                                  : settings.waves_max > 0 ? settings.waves_max
                                                                           : 4 * ranks.layout.pp,
                                     .wave_cost = wave_cost(config.text),
-                                    .work = settings.work.value_or(work_model(config.text, model->kv_layout())),
+                                    .work = work,
                                     .full_chunk_context = settings.full_chunk_context});
   start_report(pages);
   log::info("engine ready",
@@ -213,11 +215,23 @@ void Engine::State::load(const std::function<void(double)>& progress) {
              {"threads", pool.threads()},
              {"layout", zoetrope::described(ranks.layout)},
              {"ring_transport", runner->ring_transport()},
+             {"page_visit_tokens", work.page_visit},  // in tokens of context that a row attends to (scheduler/work.h)
+             {"row_visit_tokens", work.row_visit},
+             {"exchange_tokens", work.exchange},
              {"kv_pages", pages},
              {"kv_bytes", static_cast<std::int64_t>(pages) *
                               static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()))},
              {"weights_bytes", model->resident_bytes()},
              {"context_tokens", context}});
+}
+
+// Members see each other's pages where those of the widest span do.
+WorkModel Engine::State::measured_work() const {
+  const int members = std::bit_floor(static_cast<unsigned>(ranks.layout.ring));
+  const Span widest{.members = members, .first_member = 0, .ring = ranks.layout.ring};
+  return work_model(model->config().text, model->ring_rates(),
+                    RingAttention::step_of(model->kv_layout(), model->config().text.heads / ranks.layout.tp, {},
+                                           !runner->sends_pages(widest)));
 }
 
 void Engine::State::start_report(std::int32_t pages) {
@@ -280,34 +294,40 @@ void Engine::State::take_in() {
 }
 
 // What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a
-// member fewer, and memory for those that visit by messages), and of every rank: the prompt, and three stretches of its
-// film, one as features, two as patches or as features already.
+// member fewer, and memory for those that visit by messages), and of every rank: the prompt, and of its film what the
+// planner lets it decode ahead, as patches or as features already, and hold as features: when nothing is encoded yet or
+// when a whole stretch is, whichever is more. (Features on their way between ranks are not counted: they are freed
+// before the step computes.)
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;
   const std::int64_t all_pages = div_ceil<std::int64_t>(entry.tokens_max, kPageTokens);
-  const std::int64_t pages = start.span.pages_of(0, all_pages);
-  const auto page_bytes = static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()));
   std::int64_t unit_tokens = 0, film_tokens = 0;
   for (const VisualUnit& unit : prompt.units) {
     unit_tokens = std::max(unit_tokens, unit.tokens);
     film_tokens += unit.tokens;
   }
-  const std::int64_t stretch = std::min({film_tokens, stretch_tokens_for(settings, *model),
-                                         kLongStretch * SchedulerLimits{}.stretch_units * unit_tokens});
+  const std::int64_t size = ranks.layout.ranks();
+  const std::int64_t stretch = std::max(unit_tokens, stretch_tokens_for(settings, *model));
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
+  const auto film_bytes = [&](std::int64_t held) {
+    const std::int64_t others = film_tokens - held;
+    const std::int64_t ahead = std::min(std::max(div_ceil(others, size), std::min(others, unit_tokens)), 2 * stretch);
+    return ahead * std::max(kPixelBytesOfToken, feature_bytes) +
+           div_ceil<std::int64_t>(held, start.span.members) * feature_bytes;
+  };
   log::info(
       "memory planned",
       {{"request", static_cast<std::int64_t>(start.id)},
        {"members", start.span.members},
        {"prompt_tokens", entry.prompt_tokens},
-       {"kv_bytes", pages * page_bytes},
+       {"kv_bytes", runner->kv_bytes(start.span.pages_of(0, all_pages))},
        {"visiting_bytes",
         runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
        {"weights_bytes", model->resident_bytes()},
        {"prompt_bytes",
         prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) + prompt.units.size() * sizeof(VisualUnit)},
-       {"stretch_bytes", stretch * (feature_bytes + 2 * std::max(kPixelBytesOfToken, feature_bytes))}});
+       {"film_bytes", std::max(film_bytes(0), film_bytes(std::min(film_tokens, stretch * size)))}});
 }
 
 StepMessage Engine::State::message_of(StepPlan plan) {

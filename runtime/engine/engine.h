@@ -35,10 +35,10 @@ struct EngineSettings {
   RingPass ring_pass = RingPass::kLeastTime;
   RingTransport ring_transport = RingTransport::kAuto;
   std::int32_t span_pages =
-      SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many
+      SchedulerLimits{}.span_pages;  // a sequence takes idle members while each would hold so many and it pays
   std::int64_t full_chunk_context =
       SchedulerLimits{}.full_chunk_context;  // tokens; longer prefills yield to those who decode
-  std::optional<WorkModel> work;         // what rows and pages cost; left out: by the model's shape
+  std::optional<WorkModel> work;         // what rows and pages cost; left out: by the model and the rates of this ring
   bool prefix_cache = true;              // prompts that begin alike share what is computed of their beginning
   ExpertSettings experts;
   ReportSettings report;

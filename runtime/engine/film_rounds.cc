@@ -7,6 +7,7 @@
 #include <cstring>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "monitoring/check.h"
@@ -148,19 +149,26 @@ void FilmRounds::encode(const StepPlan& plan, StepResult& result) {
 
 void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResult& result) {
   const Traced traced(trace_, TracePhase::kDecodeFilm);
+  // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
+  const auto fail = [&](std::string_view why) {
+    std::fill(patches.begin(), patches.end(), 0.0f);
+    if (std::ranges::none_of(result.failed, [&](const FailedSequence& f) { return f.id == unit.id; })) {
+      result.failed.push_back({unit.id, fmt::format("{} (rank {} on {})", why, ranks_.place.rank, ranks_.host_name)});
+    }
+  };
   try {
-    normalise_patches(decoders_.take(unit.id, unit.unit), patches);
+    std::vector<std::uint8_t> bytes = decoders_.take(unit.id, unit.unit);
+    normalise_patches(bytes, patches);
+    decoders_.give_back(std::move(bytes));
   } catch (const Error& error) {
     if (error.radius() != Radius::kRequest) {
       throw;
     }
-    // The request fails as a whole; its rows of this step are computed on zeros and thrown away.
-    std::fill(patches.begin(), patches.end(), 0.0f);
-    if (std::none_of(result.failed.begin(), result.failed.end(),
-                     [&](const FailedSequence& f) { return f.id == unit.id; })) {
-      result.failed.push_back(
-          {unit.id, fmt::format("{} (rank {} on {})", error.what(), ranks_.place.rank, ranks_.host_name)});
-    }
+    fail(error.what());
+  } catch (const std::bad_alloc&) {
+    fail(fmt::format("pictures and films: found no memory for the {} bytes of a picture or frame pair or for its "
+                     "decoder, expected as much; use fewer pixels or free memory",
+                     patches.size()));
   }
 }
 
@@ -232,9 +240,10 @@ void FilmRounds::encode_own(const std::vector<EncodeUnit>& units, StepResult& re
 std::vector<Range> FilmRounds::runs_for(const EncodeUnit& unit, int rank) const {
   const Film& film = films_.at(unit.id);
   const std::int64_t first = film.unit(unit.unit).first_token;
+  const std::int64_t tokens = columns_for(rank).count() > 0 ? tokens_of(unit) : 0;
   const int member = place_of(ranks_.layout, rank).member;
   std::vector<Range> runs;
-  for (std::int64_t token = 0; token < tokens_of(unit) && columns_for(rank).count() > 0; ++token) {
+  for (std::int64_t token = 0; token < tokens; ++token) {
     if (film.span.computes(first + token) != member) {
       continue;
     }

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/attention.h"
+#include "kernels/attention_walk.h"
+#include "parallel/ring_cost.h"
 #include "runtime/model/stages.h"
 #include "scheduler/waves.h"
 #include "scheduler/work.h"
@@ -18,14 +21,31 @@ inline WaveCost wave_cost(const TextConfig& text) {
   return {.fixed = kRowsOfReading * work.weights / work.row, .context = work.context / work.row};
 }
 
-// In tokens of context that a row attends to. A byte of a page that is handed over takes as long as kLinkBalance
-// multiply-adds.
-inline WorkModel work_model(const TextConfig& text, const KvLayout& layout) {
+// Seconds in which one row attends to one token, with all heads of a rank, in tiles that are full.
+inline double seconds_of_context(const RingRates& rates, const RingStep& layer) {
+  const int group = layer.heads / layer.kv_heads;
+  const double row = group * (rates.row_seconds + rates.page_seconds / std::max(group, kTileRows));
+  return layer.kv_heads * row / kPageTokens;
+}
+
+// In tokens of context that a row attends to, of one layer as all are alike. `layer`: what a row and a page have in
+// bytes, and whether members see each other's pages. Where no rates are known nothing travels; then a byte of a page
+// takes as long as kLinkBalance multiply-adds.
+inline WorkModel work_model(const TextConfig& text, const RingRates& rates, const RingStep& layer) {
   constexpr double kLinkBalance = 256;
   const LayerWork work = layer_work(text);
-  return {.row = std::max<std::int64_t>(1, static_cast<std::int64_t>(work.row / work.context)),
+  const double unit = rates.known() ? seconds_of_context(rates, layer) : 0;
+  const auto units_of = [&](double seconds) { return unit > 0 ? std::llround(seconds / unit) : 0; };
+  const double page = static_cast<double>(layer.page_bytes);
+  const double row = static_cast<double>(layer.query_bytes + layer.partial_bytes);
+  const double exposed = (1 - rates.hidden) * rates.byte_seconds;
+  return {.row = std::max<std::int64_t>(1, std::llround(work.row / work.context)),
+          .row_served = std::llround(work.experts / work.context),
           .page_transfer =
-              static_cast<std::int64_t>(static_cast<double>(layout.page_bytes()) * kLinkBalance / work.context)};
+              unit > 0 ? units_of(page * rates.byte_seconds) : std::llround(page * kLinkBalance / work.context),
+          .page_visit = layer.shared ? 0 : units_of(page * exposed),
+          .row_visit = units_of(rates.partial_seconds + row * exposed),
+          .exchange = units_of(rates.message_seconds)};
 }
 
 }  // namespace zoetrope

@@ -27,6 +27,7 @@ class StepRunner {
 
   // True when the members of the span send each other pages and rows instead of seeing each other's pools.
   bool sends_pages(const Span& span) const { return span.members > 1 && !cache_.ring_layer(0).shared_by(span); }
+  std::int64_t kv_bytes(std::int64_t pages) const { return cache_.resident_bytes(pages); }
   std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
  private:

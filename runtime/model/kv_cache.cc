@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -50,6 +51,24 @@ KvCache::KvCache(const KvLayout& layout, int layers, std::int32_t pages, Ranks& 
 
 std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
   return layout.page_bytes() * static_cast<std::size_t>(layers);
+}
+
+std::int64_t KvCache::resident_bytes(std::int64_t pages) const {
+  const auto page_bytes = static_cast<std::int64_t>(layout_.page_bytes());
+  const std::int64_t region = pages * page_bytes;
+  if (memory_.data() == nullptr) {
+    return layers_ * region;
+  }
+  // Every layer's region ends in a huge page, and begins in one that the layer before may have touched.
+  constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+  std::int64_t bytes = 0, touched = 0;
+  for (std::int64_t layer = 0; layer < layers_ && pages > 0; ++layer) {
+    const std::int64_t first = layer * pages_ * page_bytes;
+    const std::int64_t begin = std::max(touched, first / kHugePage * kHugePage);
+    touched = std::min(round_up(first + region, kHugePage), static_cast<std::int64_t>(memory_.bytes()));
+    bytes += touched - begin;
+  }
+  return bytes;
 }
 
 KvPages KvCache::layer(int layer) const {

@@ -41,6 +41,8 @@ class KvCache {
   // `to` holds the first `rows` rows of `from` in every layer, and zeros behind them.
   void copy_rows(std::int32_t from, std::int32_t to, int rows);
   static std::size_t bytes_per_page(const KvLayout& layout, int layers);
+  // Memory that the first `pages` pages take of this rank's pool: private memory in huge pages, one that is shared as is.
+  std::int64_t resident_bytes(std::int64_t pages) const;
 
  private:
   KvLayout layout_;
@@ -124,6 +126,7 @@ class Model {
 
   virtual const ModelConfig& config() const = 0;
   virtual KvLayout kv_layout() const = 0;  // of this rank
+  virtual const RingRates& ring_rates() const = 0;  // measured at load; not known where no ring is or none decides
   virtual const Stage& stage() const = 0;  // what this rank holds of the model
   int layers() const { return static_cast<int>(stage().layers.count()); }
   virtual int feature_columns() const = 0;  // (1 + deepstack) * H

@@ -17,6 +17,7 @@ class Qwen3Vl final : public Model {
 
   const ModelConfig& config() const override { return config_; }
   KvLayout kv_layout() const override { return decoder_.kv_layout(); }
+  const RingRates& ring_rates() const override { return decoder_.ring_rates(); }
   const Stage& stage() const override { return stage_; }
   int feature_columns() const override;
   void encode(const VisionBatch& batch, Rows<float> out) override { vision_.encode(batch, out); }

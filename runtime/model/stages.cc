@@ -19,7 +19,8 @@ LayerWork layer_work(const TextConfig& text) {
   const double router = hidden * text.experts;
   const double dense = 3 * hidden * static_cast<double>(text.intermediate);
   LayerWork work;
-  work.row = attention + (text.moe() ? router + text.experts_per_token * expert : dense);
+  work.experts = text.moe() ? text.experts_per_token * expert : 0;
+  work.row = attention + (text.moe() ? router + work.experts : dense);
   work.context = 2 * static_cast<double>(text.query_width());
   work.weights = attention + (text.moe() ? router + text.experts * expert : dense);
   work.head = hidden * static_cast<double>(text.vocabulary);

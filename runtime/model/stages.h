@@ -12,6 +12,7 @@ namespace zoetrope {
 // Multiply-adds of a decoder; all its layers are alike.
 struct LayerWork {
   double row = 0;      // of one row in the products of a layer
+  double experts = 0;  // of these, in its experts
   double context = 0;  // of one row of a layer and one token of its context, in attention
   double weights = 0;  // numbers in the matrices of a layer, all experts
   double head = 0;     // of one row of logits

@@ -17,7 +17,11 @@ Request request(std::uint64_t id, std::int64_t prompt, std::int64_t answer) {
 }
 
 SchedulerLimits limits(std::int32_t pages, std::int64_t chunk = 600) {
-  return {.context_tokens_max = 1000000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
+  return {.context_tokens_max = 1000000,
+          .pages_per_member = pages,
+          .chunk_tokens_max = chunk,
+          .sequences_max = 8,
+          .span_pages = 16};
 }
 
 // Runs until nothing is left; returns the members of every growth.
@@ -167,7 +171,17 @@ TEST(PlannerGrowth, APrefillThatIsLeftAloneTakesIdleMembers) {
     planner.submit(r);
   }
   EXPECT_EQ(run(planner, ranks), (std::vector<int>{2, 4})) << "when the other one is gone";
+  // Messages in every step take most of what is saved: it stays.
+  bounds.work.exchange = 5000000;
+  Planner far({.ring = 4, .tp = 1}, bounds);
+  SimulatedRanks apart;
+  for (const Request& r : {request(1, 256 * 40, 4), request(2, 2000, 1)}) {
+    apart.know(r);
+    far.submit(r);
+  }
+  EXPECT_EQ(run(far, apart), std::vector<int>{});
   // What would be sent costs more than what is left to compute: it stays.
+  bounds.work.exchange = 0;
   bounds.work.page_transfer = std::int64_t{1} << 40;
   Planner dear({.ring = 4, .tp = 1}, bounds);
   SimulatedRanks others;

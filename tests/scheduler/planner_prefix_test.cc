@@ -15,7 +15,11 @@ namespace {
 constexpr std::int32_t kPad = 7;
 
 SchedulerLimits limits(std::int32_t pages = 100, std::int64_t chunk = 600) {
-  return {.context_tokens_max = 100000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
+  return {.context_tokens_max = 100000,
+          .pages_per_member = pages,
+          .chunk_tokens_max = chunk,
+          .sequences_max = 8,
+          .span_pages = 16};
 }
 
 // A question of `question` tokens about a film of `units` pairs of frames of 40 tokens.

@@ -16,6 +16,7 @@ SchedulerLimits limits(int span) {
           .pages_per_member = 5000,
           .chunk_tokens_max = 1024,
           .sequences_max = 8,
+          .span_pages = 16,
           .span_members = span};
 }
 

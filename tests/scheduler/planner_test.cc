@@ -17,7 +17,11 @@ Request request(std::uint64_t id, std::int64_t prompt, std::int64_t answer, std:
 }
 
 SchedulerLimits limits(std::int32_t pages = 100, std::int64_t chunk = 64) {
-  return {.context_tokens_max = 100000, .pages_per_member = pages, .chunk_tokens_max = chunk, .sequences_max = 8};
+  return {.context_tokens_max = 100000,
+          .pages_per_member = pages,
+          .chunk_tokens_max = chunk,
+          .sequences_max = 8,
+          .span_pages = 16};
 }
 
 TEST(Planner, PrefillsInChunksThenDecodes) {
@@ -148,6 +152,55 @@ TEST(Planner, SpreadsALongSequenceAloneAndDealsItsRowsAndPages) {
   EXPECT_EQ(plan.starts[0].span, (Span{.members = 1, .first_member = 2, .ring = 6}))
       << "two at once are dealt, not spread";
   EXPECT_EQ(planner.invariants_broken(), "");
+}
+
+// What members of a span send each other is weighed against what they save: with messages as of two hosts (two million
+// tokens of context each) in 256 tokens of an answer, a prompt must be long to be spread.
+TEST(Planner, SpreadsWhereThatTakesWorkOffMembers) {
+  const auto members = [](std::int64_t exchange, std::int64_t prompt, std::int64_t answer) {
+    SchedulerLimits bounds = limits(10000, 1024);
+    bounds.context_tokens_max = 2000000;
+    bounds.span_pages = 2;
+    bounds.work = {.row = 4096, .page_visit = 1000, .row_visit = 1000, .exchange = exchange};
+    Planner planner({.ring = 4, .tp = 1}, bounds);
+    planner.submit(request(1, prompt, answer));
+    return planner.plan().starts.at(0).span.members;
+  };
+  EXPECT_EQ(members(100, 256 * 3, 10), 1) << "a member would have a page or two";
+  EXPECT_EQ(members(100, 256 * 4, 10), 2);
+  EXPECT_EQ(members(100, 256 * 8, 10), 4);
+  EXPECT_EQ(members(2000000, 256 * 8, 10), 1);
+  EXPECT_EQ(members(2000000, 256 * 128, 1000), 1);
+  EXPECT_EQ(members(2000000, 256 * 1024, 1000), 4);
+  EXPECT_EQ(members(500000, 256 * 128, 1), 4) << "an answer of a token";
+  EXPECT_EQ(members(300000, 256 * 128, 1000), 2) << "one that may be longer";
+}
+
+// Frames so large that a stretch has fewer than there are ranks: none of the ranks is left out.
+TEST(Planner, DealsFewUnitsToRanksInTurn) {
+  SchedulerLimits bounds = limits(100, 4096);
+  bounds.stretch_tokens = 256;
+  std::vector<UnitSpan> units;
+  for (std::int64_t i = 0; i < 12; ++i) {
+    units.push_back({10 + 910 * i, 900, true});
+  }
+  Planner planner({.ring = 4, .tp = 1}, bounds);
+  planner.submit(request(1, 12 * 910 + 20, 1, units));
+  std::map<std::int32_t, int> units_of_rank;
+  for (int steps = 0; !planner.idle() && steps < 1000; ++steps) {
+    const StepPlan plan = planner.plan();
+    for (const EncodeUnit& unit : plan.ahead) {
+      ++units_of_rank[unit.rank];
+    }
+    std::vector<Drawn> drawn;
+    for (const Chunk& chunk : plan.chunks) {
+      if (!chunk.sampled.empty()) {
+        drawn.push_back({chunk.id, {5}, true});
+      }
+    }
+    planner.commit(drawn);
+  }
+  EXPECT_EQ(units_of_rank, (std::map<std::int32_t, int>{{0, 3}, {1, 3}, {2, 3}, {3, 3}}));
 }
 
 TEST(Planner, SpreadsWhatOneMemberCannotHold) {

@@ -6,8 +6,9 @@
 Makes a film of coloured shapes in 64x64 (4 tokens and a time for each pair of frames; an hour of it, repeated without encoding it again) long
 enough for N tokens, and asks the bundled checkpoint about it. Layouts: 1 is one process; 2 two ranks with the context spread over them in
 memory that they share; 2m the same by messages; 2p two stages of a pipeline. All that are named must draw the same tokens, with equal
-log-probabilities of the 20 likeliest. A short question, asked twice, shows what a rank takes beside KV (the larger peak); with what the program logs as planned for the
-long one (`memory planned`: KV, pages that visit by messages, prompt) that is the plan, and the peak (PSS; mapped files apart) may be 5 % off it."""
+log-probabilities of the 20 likeliest. A short question, asked twice, shows what a rank takes beside what is planned for it (the larger peak); with what the program logs as
+planned for the long one (`memory planned`: KV, pages that visit by messages, prompt, patches and features of the film) that is the plan, and the
+peak (PSS; mapped files apart) may be 5 % off it."""
 import argparse
 import json
 import pathlib
@@ -78,7 +79,7 @@ def ask(program, folder, film, frames, layout, timeout):
     planned = next(line for line in text.splitlines() if "memory planned" in line)
     number = lambda name: int(planned.split(name + "=")[1].split()[0])
     return {"body": record["response"]["body"], "seconds": time.monotonic() - began, "series": {rank: points for rank, (_, points) in enumerate(sorted(series.items()))},
-            "peak": max(size for points in series.values() for _, size in points), "plan": {name: number(name) for name in ("kv_bytes", "visiting_bytes", "weights_bytes", "prompt_bytes", "stretch_bytes")}}
+            "peak": max(size for points in series.values() for _, size in points), "plan": {name: number(name) for name in ("kv_bytes", "visiting_bytes", "weights_bytes", "prompt_bytes", "film_bytes")}}
 
 
 def main():
@@ -103,14 +104,14 @@ def main():
             if usage["prompt_tokens"] < arguments.tokens:
                 sys.exit(f"long_context.py: {usage['prompt_tokens']} prompt tokens of {frames} frames, expected at least {arguments.tokens}")
             said[layout] = body["choices"][0]["logprobs"]["content"]
-            of_context = lambda answer: sum(answer["plan"][name] for name in ("kv_bytes", "visiting_bytes", "prompt_bytes"))
+            of_context = lambda answer: sum(answer["plan"][name] for name in ("kv_bytes", "visiting_bytes", "prompt_bytes", "film_bytes"))
             program = short["peak"] - of_context(short)
             planned = program + of_context(long)
             off = long["peak"] / planned - 1
             failed = failed or abs(off) > 0.05
             print(f"layout {layout}: {usage['prompt_tokens']} prompt tokens, {usage['completion_tokens']} drawn in {long['seconds']:.1f} s; peak {long['peak'] / 2**20:.1f} MiB of one rank, planned "
-                  f"{planned / 2**20:.1f} ({off:+.1%}) = KV {long['plan']['kv_bytes'] / 2**20:.1f} + pages that visit {long['plan']['visiting_bytes'] / 2**20:.1f} + prompt {long['plan']['prompt_bytes'] / 2**20:.1f} + the rest {program / 2**20:.1f} "
-                  f"(weights {long['plan']['weights_bytes'] / 2**20:.1f}, stretch at most {long['plan']['stretch_bytes'] / 2**20:.1f})", flush=True)
+                  f"{planned / 2**20:.1f} ({off:+.1%}) = KV {long['plan']['kv_bytes'] / 2**20:.1f} + pages that visit {long['plan']['visiting_bytes'] / 2**20:.1f} + prompt {long['plan']['prompt_bytes'] / 2**20:.1f} + film {long['plan']['film_bytes'] / 2**20:.1f} "
+                  f"+ the rest {program / 2**20:.1f} (weights {long['plan']['weights_bytes'] / 2**20:.1f})", flush=True)
             if arguments.plot:
                 film_memory.plot(arguments.plot.with_stem(f"{arguments.plot.stem}-{layout}"), long["series"], planned, f"{usage['prompt_tokens']} prompt tokens, layout {layout}: memory of each rank")
     different = [layout for layout in said if said[layout] != said[arguments.layouts[0]]]

@@ -91,6 +91,44 @@ TEST(DecodeAhead, HoldsOnlyWhatWasAnnouncedAndNotTaken) {
   EXPECT_LE(ahead.held_bytes_max(), 2 * bytes);
 }
 
+// Memory that is given back serves units that come, of films with frames of two sizes, and only those that are announced.
+TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
+  Medium wide = film("film-30s.mp4");
+  wide.resized_width = 128;
+  wide.grid = {kPairs, 4, 8};
+  const auto media = media_of({film("film-20s.mp4"), wide});
+  const auto narrow_units = read_all((*media)[0]), wide_units = read_all((*media)[1]);
+  DecodeAhead ahead(2);
+  const auto add = [&](std::int32_t pair) {
+    ahead.add(RequestId{1}, media, pair, unit(0, pair, pair % 3 == 0));
+    ahead.add(RequestId{2}, media, pair, unit(1, pair, pair % 4 == 0));
+  };
+  std::int64_t spare = 0;
+  add(0);
+  add(1);
+  for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+    if (pair + 2 < kPairs) {
+      add(pair + 2);
+    }
+    for (const std::uint64_t id : {1, 2}) {
+      std::vector<std::uint8_t> patches = ahead.take(RequestId{id}, pair);
+      EXPECT_EQ(patches, (id == 1 ? narrow_units : wide_units)[static_cast<std::size_t>(pair)]) << id << " " << pair;
+      ahead.give_back(std::move(patches));
+      spare = std::max(spare, ahead.spare_bytes());
+    }
+  }
+  EXPECT_LE(spare, 2 * (4 * 6 + 4 * 8) * kPatchColumns) << "two units of each film are announced and not begun at most";
+  EXPECT_EQ(ahead.spare_bytes(), 0) << "nothing is announced any more";
+  for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+    ahead.add(RequestId{3}, media, pair, unit(0, pair, false));
+    ahead.add(RequestId{4}, media, pair, unit(1, pair, false));
+  }
+  ahead.give_back(ahead.take(RequestId{3}, 0));
+  ahead.drop(RequestId{3});
+  ahead.drop(RequestId{4});
+  EXPECT_EQ(ahead.spare_bytes(), 0) << "who needed it is gone";
+}
+
 TEST(DecodeAhead, AFilmThatCannotBeReadFailsItsRequestOnly) {
   Medium missing = film("film-20s.mp4");
   missing.sources = {MediaSource::file("/nowhere/missing.mp4")};

@@ -48,6 +48,19 @@ TEST(KvCache, OpenedPagesAreZeroInEveryLayerAndOthersKeepWhatTheyHold) {
   }
 }
 
+TEST(KvCache, MemoryOfPagesIsInHugePagesAndNoMoreThanThePool) {
+  const auto bytes = static_cast<std::int64_t>(kLayout.page_bytes());
+  constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+  EXPECT_EQ(KvCache(kLayout, 3, 4).resident_bytes(4), 12 * bytes) << "smaller than a huge page";
+  EXPECT_EQ(KvCache(kLayout, 3, 4).resident_bytes(0), 0);
+  const auto apart = static_cast<std::int32_t>(4 * kHugePage / bytes);  // a layer's region is of four huge pages
+  const KvCache cache(kLayout, 3, apart);
+  EXPECT_EQ(cache.resident_bytes(1), 3 * kHugePage);
+  EXPECT_EQ(cache.resident_bytes(apart / 2), 6 * kHugePage);
+  EXPECT_EQ(cache.resident_bytes(apart / 2 + 1), 9 * kHugePage);
+  EXPECT_EQ(cache.resident_bytes(apart), 12 * kHugePage);
+}
+
 // Rows that were appended to one page and copied to another are what appending them there makes.
 TEST(KvCache, CopiedRowsAreThoseThatWereWrittenAndZerosBehind) {
   ThreadPool pool(1);
