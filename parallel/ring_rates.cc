@@ -15,7 +15,8 @@
 namespace zoetrope {
 namespace {
 
-constexpr std::int64_t kPages = 8;
+constexpr std::int64_t kPagesMin = 8;
+constexpr int kMessages = 8;  // in a row: one alone may have come before it was waited for
 
 double seconds_of(const std::function<void()>& run) {
   const auto begun = std::chrono::steady_clock::now();
@@ -41,16 +42,20 @@ double quickest(const std::function<void()>& run) {
 // Some pages of zeros and rows that look at all of them.
 class Attention {
  public:
+  // Every thread has a page or two.
+  static std::int64_t pages_for(const Compute& compute) {
+    return std::clamp<std::int64_t>(2 * compute.pool->threads(), kPagesMin, kPageClasses);
+  }
   Attention(const Compute& compute, const KvLayout& layout, int heads, std::int64_t rows)
       : compute_(compute),
         layout_(layout),
         rows_(rows),
         columns_(std::int64_t{heads} * layout.head_dim),
-        pages_(static_cast<std::size_t>(kPages) * layout.page_bytes()),
+        pages_(static_cast<std::size_t>(pages_for(compute)) * layout.page_bytes()),
         q_(static_cast<std::size_t>(rows * columns_)),
-        positions_(static_cast<std::size_t>(rows), kPages * kPageTokens - 1),
+        positions_(static_cast<std::size_t>(rows), pages_for(compute) * kPageTokens - 1),
         partials_(spare_, rows, heads, layout.head_dim) {
-    for (std::int64_t page = 0; page < kPages; ++page) {
+    for (std::int64_t page = 0; page < pages_for(compute); ++page) {
       refs_.push_back({.page_id = page,
                        .first_position = page * kPageTokens,
                        .page_class = static_cast<int>(page),
@@ -81,7 +86,7 @@ class Attention {
 void measure_attention(RingRates& rates, const Compute& compute, const KvLayout& layout, int heads) {
   const int group = heads / layout.kv_heads, positions = std::max(2, kTileRows / group);
   Attention one(compute, layout, heads, 1), full(compute, layout, heads, positions);
-  const double pages = static_cast<double>(kPages) * layout.kv_heads;
+  const double pages = static_cast<double>(Attention::pages_for(compute)) * layout.kv_heads;
   const double first = quickest([&] { one.run(); }) / pages, last = quickest([&] { full.run(); }) / pages;
   rates.row_seconds = std::max(0.0, last - first) / ((positions - 1) * group);
   rates.page_seconds = std::max(first - group * rates.row_seconds, 1e-9);
@@ -113,9 +118,13 @@ void measure_messages(RingRates& rates, Communicator& ring, const Compute& compu
   const std::int64_t rows = std::max(1, 4 * kTileRows / std::max(1, heads / layout.kv_heads));
   Attention attention(compute, layout, heads, rows);
   for (int turn = 0; turn < 6; ++turn) {
-    for (int i = 0; i < 5; ++i) {
-      message = std::min(message, seconds_of([&] { post(1, 1).wait(); }));
-    }
+    barrier(ring, "rates of the ring");
+    message = std::min(message, seconds_of([&] {
+                                  for (int i = 0; i < kMessages; ++i) {
+                                    post(1, 1).wait();
+                                  }
+                                }) / kMessages);
+    barrier(ring, "rates of the ring");
     pages = std::min(pages, seconds_of([&] { post(bytes, 4).wait(); }));
     work = std::min(work, seconds_of([&] { attention.run(); }));
     barrier(ring, "rates of the ring");

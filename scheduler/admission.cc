@@ -14,8 +14,8 @@ namespace {
 constexpr std::int64_t kDecidingTokens = kPageRows;
 // Copying a page for fewer rows is not worth while.
 constexpr std::int64_t kSharedTokensMin = 16;
-// Answers are seldom longer, whatever a request allows: so many tokens have the price of a span in their steps.
-constexpr std::int64_t kAnswerTokens = 256;
+// Answers are seldom longer, whatever a request allows: so many tokens pay the price of a span at most.
+constexpr std::int64_t kAnswerTokens = 1024;
 // A wider span takes so much of the work of a narrower one at most: rates were measured in a few milliseconds.
 constexpr double kWorthSpanning = 0.9;
 

@@ -215,7 +215,8 @@ Planner::Planner(Layout layout, SchedulerLimits limits) {
         "a span is a power of two of the ring's members");
   check(limits.stretch_tokens > 0 && limits.stretch_units > 0, "a stretch has room for a unit");
   check(limits.waves_max >= 1 && (layout.pp > 1 || limits.waves_max == 1), "a step is cut in waves for stages");
-  check(limits.full_chunk_context >= 0 && limits.work.row > 0 && limits.work.row_served <= limits.work.row,
+  check(limits.full_chunk_context >= 0 && limits.work.row > 0 && limits.work.row_served <= limits.work.row &&
+            limits.work.servers > 0,
         "work is counted in rows and their context");
   state_ = std::make_unique<State>(layout, limits);
 }

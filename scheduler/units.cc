@@ -10,6 +10,7 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kTextRowsMin = 64;
+constexpr int kTurnUnits = 4;
 constexpr std::int64_t kRunsOfRank = 2;  // of units between clean starts, for each rank in a stretch
 
 }  // namespace
@@ -58,8 +59,9 @@ void Planner::State::announce(Running& r, std::vector<EncodeUnit>& named) {
   }
 }
 
-// Deals what was named at once over all ranks, whatever sequences it is of; units that are fewer than ranks to those
-// whose turn it is, or frames so large that a stretch has few of them would always be the same ranks'.
+// Deals what was named at once over all ranks, whatever sequences it is of. Of frames so large that there are fewer
+// than ranks, each rank has a few in turn: always the same ranks would have them, and one that takes every other frame
+// decodes those between as well.
 void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   std::vector<UnitSpan> units;
   for (const EncodeUnit& unit : named) {
@@ -67,7 +69,14 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   }
   std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
   if (units.size() < static_cast<std::size_t>(layout.ranks())) {
-    std::ranges::generate(ranks, [&] { return std::exchange(next_rank, (next_rank + 1) % layout.ranks()); });
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      if (turn_units == kTurnUnits || (turn_units > 0 && units[i].clean)) {
+        turn_rank = (turn_rank + 1) % layout.ranks();
+        turn_units = 0;
+      }
+      ranks[i] = turn_rank;
+      ++turn_units;
+    }
   }
   for (std::size_t i = 0; i < named.size(); ++i) {
     named[i].rank = ranks[i];
@@ -117,7 +126,7 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
 // Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each
 // sequence that has none, those first that were named least recently, so that no film waits for the end of another;
 // then more of each in their order, so that decoders that are done with one go on with the next. No more than two
-// stretches together, and three with what is encoded and not computed yet, unless nothing at all can be computed until
+// whole stretches have tokens together, and three with what is encoded and not computed yet, unless nothing at all can be computed until
 // one more is there; of a film that decodes and holds alone one is always named, however large its units. A sequence
 // that waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {

@@ -1,6 +1,7 @@
 #include "scheduler/work.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "monitoring/check.h"
 #include "parallel/span.h"
@@ -10,25 +11,29 @@ namespace zoetrope {
 
 double WorkModel::of_span(int members, std::int64_t first, std::int64_t rows, std::int64_t chunk) const {
   check(members > 0 && first >= 0 && rows > 0 && chunk > 0, "a span has members and computes rows in steps");
-  if (members == 1) {
-    return static_cast<double>(of_rows(first, rows));
-  }
   const auto number = [](std::int64_t count) { return static_cast<double>(count); };
   const Span span{.members = members, .first_member = 0, .ring = members};
   std::int64_t most = 0;
   for (int slot = 0; slot < members; ++slot) {
     most = std::max(most, span.rows_of(slot, first, first + rows));
   }
-  const double own = number(most);
+  const double own = number(most), others = members - 1;
   const double steps = number((rows + members * chunk - 1) / (members * chunk));
-  const double others = members - 1;
-  const double attention = number(of_rows(first, rows)) - number(rows) * number(row);
-  // The steps of a prefill see more pages each: on average those in the middle.
+  const double attention = (number(of_rows(first, rows)) - number(rows) * number(row)) * (rows == 1 ? lone_row : 1);
+  const double rest = own * number(row - row_served) + number(rows) * number(row_served) / servers;
+  if (members == 1) {
+    return rest + attention;
+  }
+  // The steps of a prefill see more pages each: on average those in the middle. Pages that members see in place cost
+  // them one fence; else each turn is an exchange, as the new rows of K and V are.
   const double seen = (number(first) + number(rows) * (1 + 1 / steps) / 2) / kPageRows;
-  const double by_pages = attention * own / number(rows) + steps * seen * others / members * number(page_visit);
-  const double by_queries = attention / members + own * others * number(row_visit);
-  return own * number(row - row_served) + number(rows) * number(row_served) + std::min(by_pages, by_queries) +
-         steps * (members + 1) * number(exchange);
+  const double fences = steps * (page_visit == 0 ? 1 : members);
+  const double by_pages = attention * own / number(rows) + steps * seen * others / members * number(page_visit) +
+                          fences * number(exchange);
+  const double rounds = steps * std::ceil(own / steps / number(round_rows));
+  const double by_queries =
+      attention / members + own * others * number(row_visit) + (steps + rounds * members) * number(exchange);
+  return rest + std::min(by_pages, by_queries);
 }
 
 }  // namespace zoetrope

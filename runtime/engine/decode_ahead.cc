@@ -101,7 +101,7 @@ struct DecodeAhead::State {
   std::int64_t announced_bytes = 0;  // of units that nobody has begun
   // Memory that was given back for these, and never more than they need: with what is held it stays within what was
   // announced.
-  std::vector<std::vector<std::uint8_t>> spare;
+  std::deque<std::vector<std::uint8_t>> spare;
   std::int64_t spare_bytes = 0;
 
   std::vector<std::jthread> threads;
@@ -159,20 +159,20 @@ struct DecodeAhead::State {
     std::vector<std::uint8_t> patches;
     const auto at = std::ranges::find(spare, size, [](const auto& one) { return one.size(); });
     if (at != spare.end()) {
-      std::swap(*at, spare.back());
-      patches = std::move(spare.back());
-      spare.pop_back();
+      std::swap(*at, spare.front());
+      patches = std::move(spare.front());
+      spare.pop_front();
       spare_bytes -= static_cast<std::int64_t>(size);
     }
     free_spare();
     return patches;
   }
 
-  // What those that nobody has begun do not need.
+  // What those that nobody has begun do not need, the oldest first: it may be of a film that is over.
   void free_spare() {
     while (spare_bytes > announced_bytes) {
-      spare_bytes -= static_cast<std::int64_t>(spare.back().size());
-      spare.pop_back();
+      spare_bytes -= static_cast<std::int64_t>(spare.front().size());
+      spare.pop_front();
     }
   }
 

@@ -21,6 +21,7 @@
 #include "runtime/engine/answer_builder.h"
 #include "runtime/engine/start_checks.h"
 #include "runtime/engine/step_cost.h"
+#include "scheduler/stretches.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
 #include "runtime/text/chat_template.h"
@@ -227,10 +228,12 @@ void Engine::State::load(const std::function<void(double)>& progress) {
 
 // Members see each other's pages where those of the widest span do.
 WorkModel Engine::State::measured_work() const {
-  const int members = std::bit_floor(static_cast<unsigned>(ranks.layout.ring));
+  const int members = std::min<int>(kPageClasses, std::bit_floor(static_cast<unsigned>(ranks.layout.ring)));
   const Span widest{.members = members, .first_member = 0, .ring = ranks.layout.ring};
+  RingJob job;
+  job.span = widest;
   return work_model(model->config().text, model->ring_rates(),
-                    RingAttention::step_of(model->kv_layout(), model->config().text.heads / ranks.layout.tp, {},
+                    RingAttention::step_of(model->kv_layout(), model->config().text.heads / ranks.layout.tp, job,
                                            !runner->sends_pages(widest)));
 }
 
@@ -294,7 +297,7 @@ void Engine::State::take_in() {
 }
 
 // What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a
-// member fewer, and memory for those that visit by messages), and of every rank: the prompt, and of its film what the
+// member fewer, and memory for those that visit by messages), and of every rank: the prompt, a second time in the message that carries it, and of its film what the
 // planner lets it decode ahead, as patches or as features already, and hold as features: when nothing is encoded yet or
 // when a whole stretch is, whichever is more. (Features on their way between ranks are not counted: they are freed
 // before the step computes.)
@@ -304,15 +307,19 @@ void Engine::State::log_memory(const SequenceStart& start) const {
   const std::int64_t all_pages = div_ceil<std::int64_t>(entry.tokens_max, kPageTokens);
   std::int64_t unit_tokens = 0, film_tokens = 0;
   for (const VisualUnit& unit : prompt.units) {
-    unit_tokens = std::max(unit_tokens, unit.tokens);
-    film_tokens += unit.tokens;
+    if (unit.first_token + unit.tokens > start.cached_tokens) {
+      unit_tokens = std::max(unit_tokens, unit.tokens);
+      film_tokens += unit.tokens;
+    }
   }
-  const std::int64_t size = ranks.layout.ranks();
-  const std::int64_t stretch = std::max(unit_tokens, stretch_tokens_for(settings, *model));
+  const std::int64_t size = ranks.layout.ranks(), part = stretch_tokens_for(settings, *model);
+  const std::int64_t units_max = kLongStretch * SchedulerLimits{}.stretch_units * size;
+  const std::int64_t stretch = std::max(unit_tokens, std::min(part * size, units_max * unit_tokens));
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
   const auto film_bytes = [&](std::int64_t held) {
     const std::int64_t others = film_tokens - held;
-    const std::int64_t ahead = std::min(std::max(div_ceil(others, size), std::min(others, unit_tokens)), 2 * stretch);
+    const std::int64_t ahead = std::min(std::max(div_ceil(others, size), std::min(others, unit_tokens)),
+                                        std::max(2 * part, unit_tokens));
     return ahead * std::max(kPixelBytesOfToken, feature_bytes) +
            div_ceil<std::int64_t>(held, start.span.members) * feature_bytes;
   };
@@ -325,9 +332,9 @@ void Engine::State::log_memory(const SequenceStart& start) const {
        {"visiting_bytes",
         runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
        {"weights_bytes", model->resident_bytes()},
-       {"prompt_bytes",
-        prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) + prompt.units.size() * sizeof(VisualUnit)},
-       {"film_bytes", std::max(film_bytes(0), film_bytes(std::min(film_tokens, stretch * size)))}});
+       {"prompt_bytes", (size > 1 ? 2 : 1) * (prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
+                                              prompt.units.size() * sizeof(VisualUnit))},
+       {"film_bytes", std::max(film_bytes(0), film_bytes(std::min(film_tokens, stretch)))}});
 }
 
 StepMessage Engine::State::message_of(StepPlan plan) {

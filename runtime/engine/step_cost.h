@@ -28,9 +28,14 @@ inline double seconds_of_context(const RingRates& rates, const RingStep& layer) 
   return layer.kv_heads * row / kPageTokens;
 }
 
+// The same where a position has its tiles for itself.
+inline double seconds_of_lone_row(const RingRates& rates, const RingStep& layer) {
+  const int group = layer.heads / layer.kv_heads;
+  return layer.kv_heads * (group * rates.row_seconds + rates.page_seconds) / kPageTokens;
+}
+
 // In tokens of context that a row attends to, of one layer as all are alike. `layer`: what a row and a page have in
-// bytes, and whether members see each other's pages. Where no rates are known nothing travels; then a byte of a page
-// takes as long as kLinkBalance multiply-adds.
+// bytes, and whether members of its span see each other's pages. A ring of one has no rates and sends nothing.
 inline WorkModel work_model(const TextConfig& text, const RingRates& rates, const RingStep& layer) {
   constexpr double kLinkBalance = 256;
   const LayerWork work = layer_work(text);
@@ -41,11 +46,14 @@ inline WorkModel work_model(const TextConfig& text, const RingRates& rates, cons
   const double exposed = (1 - rates.hidden) * rates.byte_seconds;
   return {.row = std::max<std::int64_t>(1, std::llround(work.row / work.context)),
           .row_served = std::llround(work.experts / work.context),
+          .servers = std::max(1, layer.span.ring),
+          .lone_row = unit > 0 ? std::max(1.0, seconds_of_lone_row(rates, layer) / unit) : 1.0,
           .page_transfer =
               unit > 0 ? units_of(page * rates.byte_seconds) : std::llround(page * kLinkBalance / work.context),
           .page_visit = layer.shared ? 0 : units_of(page * exposed),
           .row_visit = units_of(rates.partial_seconds + row * exposed),
-          .exchange = units_of(rates.message_seconds)};
+          .exchange = units_of(rates.message_seconds),
+          .round_rows = kRingRoundRows};
 }
 
 }  // namespace zoetrope

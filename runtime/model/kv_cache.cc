@@ -54,6 +54,7 @@ std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
 }
 
 std::int64_t KvCache::resident_bytes(std::int64_t pages) const {
+  pages = std::min<std::int64_t>(pages, pages_);
   const auto page_bytes = static_cast<std::int64_t>(layout_.page_bytes());
   const std::int64_t region = pages * page_bytes;
   if (memory_.data() == nullptr) {

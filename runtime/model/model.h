@@ -126,7 +126,7 @@ class Model {
 
   virtual const ModelConfig& config() const = 0;
   virtual KvLayout kv_layout() const = 0;  // of this rank
-  virtual const RingRates& ring_rates() const = 0;  // measured at load; not known where no ring is or none decides
+  virtual const RingRates& ring_rates() const = 0;  // measured at load; not known of a ring of one
   virtual const Stage& stage() const = 0;  // what this rank holds of the model
   int layers() const { return static_cast<int>(stage().layers.count()); }
   virtual int feature_columns() const = 0;  // (1 + deepstack) * H
