@@ -94,8 +94,8 @@ bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_
   return true;
 }
 
-// Where a sequence goes, with the pages of its prompt now and those of its longest answer at most. The widest span is of
-// as many members as wanted, of more only where fewer cannot hold the pages at the end, with the most room; the
+// Where a sequence goes, with the pages of its prompt now and those of its longest answer at most. The widest span is
+// of as many members as wanted, of more only where fewer cannot hold the pages at the end, with the most room; the
 // sequence begins on as few of them as hold its prompt.
 std::optional<Planner::State::Place> Planner::State::place_for(const Request& request) const {
   const std::int32_t planned = pages_of(request.prompt_tokens), pages = pages_of(tokens_max(request));

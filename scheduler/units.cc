@@ -125,10 +125,10 @@ void Planner::State::plan_units(Running& r, const Chunk& chunk, StepPlan& plan) 
 
 // Who decodes and encodes, and what is decoded while this step and those after it compute: first a stretch of each
 // sequence that has none, those first that were named least recently, so that no film waits for the end of another;
-// then more of each in their order, so that decoders that are done with one go on with the next. No more than two
-// whole stretches have tokens together, and three with what is encoded and not computed yet, unless nothing at all can be computed until
-// one more is there; of a film that decodes and holds alone one is always named, however large its units. A sequence
-// that waits for its prefix decodes nothing.
+// then more of each in their order, so that decoders that are done with one go on with the next. No more than two whole
+// stretches have tokens together, and three with what is encoded and not computed yet, unless nothing at all can be
+// computed until one more is there; of a film that decodes and holds alone one is always named, however large its
+// units. A sequence that waits for its prefix decodes nothing.
 void Planner::State::plan_ranks(StepPlan& plan) {
   deal(std::exchange(needed_now, {}), plan);
   for (EncodeUnit& unit : plan.encode) {

@@ -91,7 +91,7 @@ TEST(DecodeAhead, HoldsOnlyWhatWasAnnouncedAndNotTaken) {
   EXPECT_LE(ahead.held_bytes_max(), 2 * bytes);
 }
 
-// Memory that is given back serves units that come, of films with frames of two sizes, and only those that are announced.
+// Memory that is given back serves units that come, of films with frames of two sizes, and only what is announced.
 TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
   Medium wide = film("film-30s.mp4");
   wide.resized_width = 128;
