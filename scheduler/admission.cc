@@ -55,8 +55,7 @@ int Planner::State::members_wanted(const Request& request) const {
   }
   int members = 1;
   while (waiting.size() + running.size() <= 1 && members < members_max() &&
-         pages_of(request.prompt_tokens) / (members * 2) >= limits.span_pages &&
-         widening_pays(request, 0, members)) {
+         pages_of(request.prompt_tokens) / (members * 2) >= limits.span_pages && widening_pays(request, 0, members)) {
     members *= 2;
   }
   return members;

@@ -112,9 +112,8 @@ bool Planner::State::growth_pays(const Running& r) const {
   const int members = r.span.members;
   const Span wider = widened(r.span, 2 * r.span.members);
   const std::int64_t left = r.request.prompt_tokens - r.computed;
-  if (limits.span_members > 0 || wider.members > members_max() || !waiting.empty() || r.computed == 0 ||
-      left <= 0 || pages_of(left) / wider.members < limits.span_pages ||
-      !widening_pays(r.request, r.computed, members)) {
+  if (limits.span_members > 0 || wider.members > members_max() || !waiting.empty() || r.computed == 0 || left <= 0 ||
+      pages_of(left) / wider.members < limits.span_pages || !widening_pays(r.request, r.computed, members)) {
     return false;
   }
   for (int slot = members; slot < wider.members; ++slot) {

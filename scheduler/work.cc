@@ -28,8 +28,8 @@ double WorkModel::of_span(int members, std::int64_t first, std::int64_t rows, st
   // them one fence; else each turn is an exchange, as the new rows of K and V are.
   const double seen = (number(first) + number(rows) * (1 + 1 / steps) / 2) / kPageRows;
   const double fences = steps * (page_visit == 0 ? 1 : members);
-  const double by_pages = attention * own / number(rows) + steps * seen * others / members * number(page_visit) +
-                          fences * number(exchange);
+  const double by_pages =
+      attention * own / number(rows) + steps * seen * others / members * number(page_visit) + fences * number(exchange);
   const double rounds = steps * std::ceil(own / steps / number(round_rows));
   const double by_queries =
       attention / members + own * others * number(row_visit) + (steps + rounds * members) * number(exchange);

@@ -14,9 +14,9 @@ struct WorkModel {
   double lone_row = 1;                 // times as much attending costs where a row has its tile for itself: decoding
   std::int64_t page_transfer = 16384;  // handing one page to another member
   // Between members of a span:
-  std::int64_t page_visit = 0;  // a page visits another member; 0 where members see each other's pages
-  std::int64_t row_visit = 0;   // a row's queries go to another member, and its partials come home
-  std::int64_t exchange = 0;    // a message that says nothing
+  std::int64_t page_visit = 0;    // a page visits another member; 0 where members see each other's pages
+  std::int64_t row_visit = 0;     // a row's queries go to another member, and its partials come home
+  std::int64_t exchange = 0;      // a message that says nothing
   std::int64_t round_rows = 256;  // of a member, whose queries go out together
 
   // Rows [first, first + rows) of a sequence, each of which attends to itself and all before it.

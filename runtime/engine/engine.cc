@@ -298,9 +298,9 @@ void Engine::State::take_in() {
 
 // What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a
 // member fewer, and memory for those that visit by messages), and of every rank: the prompt, a second time in the
-// message that carries it, and of its film what the planner lets it decode ahead, as patches or as features already, and
-// hold as features: when nothing is encoded yet or when a whole stretch is, whichever is more. (Features on their way
-// between ranks are not counted: they are freed before the step computes.)
+// message that carries it, and of its film what the planner lets it decode ahead, as patches or as features already,
+// and hold as features: when nothing is encoded yet or when a whole stretch is, whichever is more. (Features on their
+// way between ranks are not counted: they are freed before the step computes.)
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;

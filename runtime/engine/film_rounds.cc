@@ -166,9 +166,10 @@ void FilmRounds::read(const EncodeUnit& unit, std::span<float> patches, StepResu
     }
     fail(error.what());
   } catch (const std::bad_alloc&) {
-    fail(fmt::format("pictures and films: found no memory for the {} bytes of a picture or frame pair or for its "
-                     "decoder, expected as much; use fewer pixels or free memory",
-                     patches.size()));
+    fail(
+        fmt::format("pictures and films: found no memory for the {} bytes of a picture or frame pair or for its "
+                    "decoder, expected as much; use fewer pixels or free memory",
+                    patches.size()));
   }
 }
 

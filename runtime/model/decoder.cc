@@ -60,9 +60,8 @@ Decoder::Decoder(const TextConfig& config, int deepstack, const TextWeights& wei
       rms_eps_(static_cast<float>(config.rms_eps)),
       inv_freq_(rotary_frequencies(rotary_settings(config))),
       axes_(rotary_axes(rotary_settings(config))),
-      ring_attention_(
-          *ranks.ring, options.compute, kv_layout(), options.ring_pass,
-          measured_rates(*ranks.ring, options.compute, kv_layout(), static_cast<int>(shard.heads.count()))),
+      ring_attention_(*ranks.ring, options.compute, kv_layout(), options.ring_pass,
+                      measured_rates(*ranks.ring, options.compute, kv_layout(), static_cast<int>(shard.heads.count()))),
       hand_over_(ranks, config.hidden, div_ceil<std::int64_t>(options.shared_rows_max, ranks.layout.tp)) {
   if (config.moe()) {
     moe_.emplace(config_, compute_, ranks_, experts, observer_);

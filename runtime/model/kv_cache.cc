@@ -75,8 +75,7 @@ std::int64_t KvCache::resident_bytes(std::int64_t pages) const {
 KvPages KvCache::layer(int layer) const {
   check(layer >= 0 && layer < layers_, "the layer is one of the cache");
   const std::size_t layer_bytes = layout_.page_bytes() * static_cast<std::size_t>(pages_);
-  return {.layer_base = own_ + static_cast<std::size_t>(layer) * layer_bytes,
-          .page_stride = layout_.page_bytes()};
+  return {.layer_base = own_ + static_cast<std::size_t>(layer) * layer_bytes, .page_stride = layout_.page_bytes()};
 }
 
 RingPages KvCache::ring_layer(int index) const {

@@ -154,8 +154,8 @@ TEST(Planner, SpreadsALongSequenceAloneAndDealsItsRowsAndPages) {
   EXPECT_EQ(planner.invariants_broken(), "");
 }
 
-// What members of a span send each other is weighed against what they save: with messages that cost as much as attending
-// to two million tokens, as between hosts, a prompt must be long to be spread.
+// What members of a span send each other is weighed against what they save: with messages that cost as much as
+// attending to two million tokens, as between hosts, a prompt must be long to be spread.
 TEST(Planner, SpreadsWhereThatTakesWorkOffMembers) {
   const auto members = [](std::int64_t exchange, std::int64_t prompt, std::int64_t answer) {
     SchedulerLimits bounds = limits(10000, 1024);

@@ -55,8 +55,8 @@ TEST(WorkModel, EveryStepWaitsForMessages) {
   const WorkModel apart{.row = 500, .page_visit = 1, .row_visit = 1 << 20, .exchange = 70000};
   EXPECT_NEAR(apart.of_span(2, 0, 8192, kChunk), static_cast<double>(apart.of_rows(0, 8192)) / 2 + 4 * 2 * 70000, 100);
   const WorkModel rows{.row = 500, .page_visit = 1 << 30, .exchange = 70000};
-  EXPECT_EQ(rows.of_span(2, 0, 8192, kChunk),
-            static_cast<double>(rows.of_rows(0, 8192)) / 2 + (4 + 4 * 4 * 2) * 70000) << "four rounds of 256 rows a step";
+  EXPECT_EQ(rows.of_span(2, 0, 8192, kChunk), static_cast<double>(rows.of_rows(0, 8192)) / 2 + (4 + 4 * 4 * 2) * 70000)
+      << "four rounds of 256 rows a step";
   EXPECT_LT(saved(work, 2, 8192, 1), 0) << "a token behind a short prompt is better alone";
   EXPECT_GT(saved(work, 2, 1 << 20, 1), 0) << "behind a million it is not";
 }
