@@ -8,9 +8,9 @@
 
 namespace zoetrope {
 
-// Measures for some 20 ms what attention, a message and a byte take, and how much of a transfer passes under attention.
-// Every member is told what ring rank 0 measured. Collective; nothing is measured on a ring of one (RingRates::known()
-// is false).
+// Measures, in some tens of milliseconds on a core of its own, what attention, a message and a byte take, and how much
+// of a transfer passes under attention. Every member is told what ring rank 0 measured. Collective; nothing is measured
+// on a ring of one (RingRates::known() is false).
 RingRates measured_rates(Communicator& ring, const Compute& compute, const KvLayout& layout, int heads);
 
 }  // namespace zoetrope

@@ -88,7 +88,7 @@ struct Planner::State {
   std::uint64_t next_step = 0;
   bool outstanding = false;            // a plan was made and not committed
   std::int64_t ahead_tokens = 0;       // of units that were named and not encoded
-  int turn_rank = 0, turn_units = 0;   // whose turn it is where units are fewer than ranks, and what it had
+  int turn_rank = 0;                   // whose turn it is where units are fewer than ranks
   std::vector<EncodeUnit> needed_now;  // units that the plan in the making announces and encodes
   bool stalled = false;                // a sequence waits for pages to grow: nobody else enters
 

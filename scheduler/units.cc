@@ -10,7 +10,6 @@ namespace zoetrope {
 namespace {
 
 constexpr std::int64_t kTextRowsMin = 64;
-constexpr int kTurnUnits = 4;
 constexpr std::int64_t kRunsOfRank = 2;  // of units between clean starts, for each rank in a stretch
 
 }  // namespace
@@ -59,9 +58,9 @@ void Planner::State::announce(Running& r, std::vector<EncodeUnit>& named) {
   }
 }
 
-// Deals what was named at once over all ranks, whatever sequences it is of. Of frames so large that there are fewer
-// than ranks, each rank has a few in turn: always the same ranks would have them, and one that takes every other frame
-// decodes those between as well.
+// Deals what was named at once over all ranks, whatever sequences it is of. Units that are fewer than ranks, as of
+// large frames, go to ranks in turn: the tower is much more work than the frames between that a rank decodes for it,
+// and always the same ranks would have them.
 void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   std::vector<UnitSpan> units;
   for (const EncodeUnit& unit : named) {
@@ -69,14 +68,7 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   }
   std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
   if (units.size() < static_cast<std::size_t>(layout.ranks())) {
-    for (std::size_t i = 0; i < units.size(); ++i) {
-      if (turn_units == kTurnUnits || (turn_units > 0 && units[i].clean)) {
-        turn_rank = (turn_rank + 1) % layout.ranks();
-        turn_units = 0;
-      }
-      ranks[i] = turn_rank;
-      ++turn_units;
-    }
+    std::ranges::generate(ranks, [&] { return std::exchange(turn_rank, (turn_rank + 1) % layout.ranks()); });
   }
   for (std::size_t i = 0; i < named.size(); ++i) {
     named[i].rank = ranks[i];

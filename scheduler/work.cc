@@ -20,19 +20,21 @@ double WorkModel::of_span(int members, std::int64_t first, std::int64_t rows, st
   const double own = number(most), others = members - 1;
   const double steps = number((rows + members * chunk - 1) / (members * chunk));
   const double attention = (number(of_rows(first, rows)) - number(rows) * number(row)) * (rows == 1 ? lone_row : 1);
-  const double rest = own * number(row - row_served) + number(rows) * number(row_served) / servers;
+  const double rest =
+      (own * number(row - row_served) + number(rows) * number(row_served) / servers) * (rows == 1 ? lone_reading : 1);
   if (members == 1) {
     return rest + attention;
   }
   // The steps of a prefill see more pages each: on average those in the middle. Pages that members see in place cost
-  // them one fence; else each turn is an exchange, as the new rows of K and V are.
+  // them one fence; else each turn is an exchange, as the new rows of K and V are. Partials of queries travel home
+  // under the turn behind.
   const double seen = (number(first) + number(rows) * (1 + 1 / steps) / 2) / kPageRows;
-  const double fences = steps * (page_visit == 0 ? 1 : members);
-  const double by_pages =
-      attention * own / number(rows) + steps * seen * others / members * number(page_visit) + fences * number(exchange);
+  const double fences = steps * (shared ? 1 : members);
+  const double visits = shared ? 0 : steps * seen * others / members;
+  const double by_pages = attention * own / number(rows) + visits * number(page_visit) + fences * number(exchange);
   const double rounds = steps * std::ceil(own / steps / number(round_rows));
   const double by_queries =
-      attention / members + own * others * number(row_visit) + (steps + rounds * members) * number(exchange);
+      attention / members + own * others * number(row_visit) + (steps + rounds * (members / 2 + 1)) * number(exchange);
   return rest + std::min(by_pages, by_queries);
 }
 

@@ -11,10 +11,13 @@ struct WorkModel {
   std::int64_t row = 4096;             // all other arithmetic of a row costs as much as attending to so many tokens
   std::int64_t row_served = 0;         // of it, what members of the ring do for each other wherever the row is: experts
   int servers = 1;                     // these members
-  double lone_row = 1;                 // times as much attending costs where a row has its tile for itself: decoding
+  // Times as much a row costs that is alone in its step, as in decoding: attending, with its tile for itself, and the
+  // rest, for which all weights are read.
+  double lone_row = 1, lone_reading = 1;
   std::int64_t page_transfer = 16384;  // handing one page to another member
   // Between members of a span:
-  std::int64_t page_visit = 0;    // a page visits another member; 0 where members see each other's pages
+  bool shared = false;            // members see each other's pages
+  std::int64_t page_visit = 0;    // a page visits another member
   std::int64_t row_visit = 0;     // a row's queries go to another member, and its partials come home
   std::int64_t exchange = 0;      // a message that says nothing
   std::int64_t round_rows = 256;  // of a member, whose queries go out together

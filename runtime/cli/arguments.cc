@@ -201,7 +201,8 @@ void add_sampling_options(CLI::App* app, AskArguments& ask) {
   app->add_option("--presence-penalty", ask.presence_penalty, "-2..2, once for each token of the answer");
   app->add_option("--frequency-penalty", ask.frequency_penalty, "-2..2, for each time a token stands in the answer");
   app->add_option("--seed", ask.seed, "the same seed gives the same answer (left out: one is drawn and told)");
-  app->add_option("--stop", ask.stop, "end the answer before this text; up to 4 times");
+  app->add_option("--stop", ask.stop, "end the answer before this text; up to 4 times")
+      ->allow_extra_args(false);
 }
 
 // The media in the order they stand on the command line, pictures and films mixed.
@@ -249,6 +250,11 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
       }
       i += behind.starts_with("-.") ? 1 : 0;  // a negative fraction, no flag
     }
+    if (const CLI::Option* option = command->get_option_no_throw(name);
+        option != nullptr && option->get_expected_max() == 0 && name != word) {
+      throw UsageError(fmt::format("{}: found {} behind it, expected the flag alone; see zoetrope --help", name,
+                                   zoetrope::quoted(word.substr(name.size()))));
+    }
     if (name == "--help" || name == "-h" || name == "--version" || command->get_option_no_throw(name) != nullptr) {
       continue;
     }
@@ -278,13 +284,11 @@ bool has_validator(CLI::Option& option) {
 }
 
 // What is asked of every flag: a number that is one from its first to its last character and within 64 bits (the parser
-// would take a larger one for the largest there is), and nothing behind a flag that has no value.
+// would take a larger one for the largest there is), and a text that is not empty.
 void check_values(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
     for (CLI::Option* option : command->get_options()) {
-      if (option->get_expected_max() == 0 && option != command->get_help_ptr()) {
-        option->disable_flag_override();
-      } else if (option->get_type_name().starts_with("INT") && !has_validator(*option)) {  // others say what they take
+      if (option->get_type_name().starts_with("INT") && !has_validator(*option)) {  // others say what they take
         option->transform(CLI::Validator(
             [](std::string& word) {
               const std::optional<std::int64_t> number = whole_number(word);
@@ -303,7 +307,8 @@ void check_values(CLI::App& app) {
         option->check(CLI::Validator(
             [](std::string& word) {
               double number = 0;
-              const auto read = std::from_chars(word.data(), word.data() + word.size(), number);
+              const char* begin = word.data() + (word.starts_with('+') && !word.starts_with("+-") ? 1 : 0);
+              const auto read = std::from_chars(begin, word.data() + word.size(), number);
               return read.ec == std::errc() && read.ptr == word.data() + word.size()
                          ? std::string()
                          : fmt::format("found {}, expected a number", zoetrope::quoted(word));
@@ -338,7 +343,6 @@ std::string refusal_of(const CLI::ParseError& error, const CLI::App& app) {
     if (const std::size_t times = said.find("received "); times != std::string::npos) {
       return fmt::format("{}: found it {} times, expected once", name, said.substr(times + 9));
     }
-    return fmt::format("--{}: found a value, expected the flag alone", name);
   }
   return said;
 }

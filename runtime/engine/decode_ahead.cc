@@ -159,9 +159,8 @@ struct DecodeAhead::State {
     std::vector<std::uint8_t> patches;
     const auto at = std::ranges::find(spare, size, [](const auto& one) { return one.size(); });
     if (at != spare.end()) {
-      std::swap(*at, spare.front());
-      patches = std::move(spare.front());
-      spare.pop_front();
+      patches = std::move(*at);
+      spare.erase(at);
       spare_bytes -= static_cast<std::int64_t>(size);
     }
     free_spare();

@@ -21,11 +21,11 @@
 #include "runtime/engine/answer_builder.h"
 #include "runtime/engine/start_checks.h"
 #include "runtime/engine/step_cost.h"
-#include "scheduler/stretches.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
+#include "scheduler/stretches.h"
 
 namespace zoetrope {
 namespace {
@@ -216,7 +216,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
              {"threads", pool.threads()},
              {"layout", zoetrope::described(ranks.layout)},
              {"ring_transport", runner->ring_transport()},
-             {"page_visit_tokens", work.page_visit},  // in tokens of context that a row attends to (scheduler/work.h)
+             {"page_visit_tokens", work.shared ? 0 : work.page_visit},  // in tokens of context that a row attends to (scheduler/work.h)
              {"row_visit_tokens", work.row_visit},
              {"exchange_tokens", work.exchange},
              {"kv_pages", pages},

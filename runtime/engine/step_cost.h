@@ -48,9 +48,11 @@ inline WorkModel work_model(const TextConfig& text, const RingRates& rates, cons
           .row_served = std::llround(work.experts / work.context),
           .servers = std::max(1, layer.span.ring),
           .lone_row = unit > 0 ? std::max(1.0, seconds_of_lone_row(rates, layer) / unit) : 1.0,
+          .lone_reading = kRowsOfReading,
           .page_transfer =
               unit > 0 ? units_of(page * rates.byte_seconds) : std::llround(page * kLinkBalance / work.context),
-          .page_visit = layer.shared ? 0 : units_of(page * exposed),
+          .shared = layer.shared,
+          .page_visit = units_of(page * exposed),
           .row_visit = units_of(rates.partial_seconds + row * exposed),
           .exchange = units_of(rates.message_seconds),
           .round_rows = kRingRoundRows};

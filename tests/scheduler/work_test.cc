@@ -41,19 +41,19 @@ TEST(WorkModel, WhatTravelsIsTheCheaperOfPagesAndRows) {
   EXPECT_NEAR(rows.of_span(2, 0, 8192, kChunk), alone / 2 + 4096 * 1000, 1);
 }
 
-TEST(WorkModel, ARowAloneInItsTilesPaysMoreForItsContext) {
-  const WorkModel work{.row = 500, .lone_row = 3};
-  EXPECT_EQ(work.of_span(1, 4095, 1, kChunk), 500 + 3 * 4096);
-  EXPECT_EQ(work.of_span(4, 4095, 1, kChunk), 500 + 3 * 4096 / 4);
+TEST(WorkModel, ARowAloneInItsStepCostsMore) {
+  const WorkModel work{.row = 500, .lone_row = 3, .lone_reading = 12};
+  EXPECT_EQ(work.of_span(1, 4095, 1, kChunk), 12 * 500 + 3 * 4096);
+  EXPECT_EQ(work.of_span(4, 4095, 1, kChunk), 12 * 500 + 3 * 4096 / 4);
   EXPECT_EQ(work.of_span(1, 0, 1000, kChunk), static_cast<double>(work.of_rows(0, 1000)));
 }
 
 TEST(WorkModel, EveryStepWaitsForMessages) {
-  const WorkModel work{.row = 500, .exchange = 70000};
+  const WorkModel work{.row = 500, .shared = true, .page_visit = 1 << 20, .exchange = 70000};
   EXPECT_EQ(work.of_span(2, 0, 8192, kChunk), static_cast<double>(work.of_rows(0, 8192)) / 2 + 4 * 70000)
       << "pages that members see cost a fence";
-  const WorkModel apart{.row = 500, .page_visit = 1, .row_visit = 1 << 20, .exchange = 70000};
-  EXPECT_NEAR(apart.of_span(2, 0, 8192, kChunk), static_cast<double>(apart.of_rows(0, 8192)) / 2 + 4 * 2 * 70000, 100);
+  const WorkModel apart{.row = 500, .row_visit = 1 << 20, .exchange = 70000};
+  EXPECT_NEAR(apart.of_span(2, 0, 8192, kChunk), static_cast<double>(apart.of_rows(0, 8192)) / 2 + 4 * 2 * 70000, 1);
   const WorkModel rows{.row = 500, .page_visit = 1 << 30, .exchange = 70000};
   EXPECT_EQ(rows.of_span(2, 0, 8192, kChunk), static_cast<double>(rows.of_rows(0, 8192)) / 2 + (4 + 4 * 4 * 2) * 70000)
       << "four rounds of 256 rows a step";

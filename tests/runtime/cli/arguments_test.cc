@@ -119,11 +119,18 @@ TEST(Arguments, NumbersBeyond64BitsAreShownAsWritten) {
   EXPECT_NE(complaint({"ask", "?", "--kv-memory", "99999999999GiB"}), "");
 }
 
+TEST(Arguments, AFlagThatMayComeSeveralTimesTakesOneValueEachTime) {
+  const AskArguments ask = parse({"ask", "--stop", "END", "What?", "--json", "--stop", "."}).ask;
+  EXPECT_EQ(ask.question, "What?");
+  EXPECT_EQ(ask.stop, (std::vector<std::string>{"END", "."}));
+}
+
 TEST(Arguments, WholeNumbersAreDecimal) {
   EXPECT_EQ(parse({"ask", "?", "--threads", "010"}).run.threads, 10);
   EXPECT_EQ(parse({"ask", "?", "--threads", "08"}).run.threads, 8);
   EXPECT_EQ(parse({"ask", "?", "--seed", "0755"}).ask.seed, 755);
   EXPECT_EQ(parse({"ask", "?", "--seed", "+5"}).ask.seed, 5);
+  EXPECT_EQ(parse({"ask", "?", "--temperature", "+0.5"}).ask.temperature, 0.5);
   EXPECT_NE(complaint({"ask", "?", "--seed", "+-5"}).find("found '+-5', expected a whole number"), std::string::npos);
 }
 
@@ -139,7 +146,8 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
       {{"--kv-memory", "0"}, "--kv-memory: found '0', expected bytes"},
       {{"--kv-memory", "-1GiB"}, "--kv-memory: found '-1GiB', expected bytes"},
       {{"--kv-memory", "GiB"}, "--kv-memory: found 'GiB', expected bytes"},
-      {{"--json=3"}, "--json: found a value, expected the flag alone"},
+      {{"--json=3"}, "--json: found '=3' behind it, expected the flag alone"},
+      {{"--json=true"}, "--json: found '=true' behind it, expected the flag alone"},
       {{"there", "more"}, "found 'there' behind all that belongs there, expected nothing more"},
       {{"--seed", "1", "--seed", "2"}, "--seed: found it 2 times, expected once"},
       {{"--body", "avx9"}, "--body: found 'avx9', expected one of portable|avx2|avx512|avx512bf16"},
