@@ -63,7 +63,7 @@ def ask(program, folder, film, frames, layout, timeout):
                 for pid in set(film_memory.children_running(program)) - before:
                     memory = film_memory.memory_of(pid)
                     if memory:
-                        series.setdefault(pid, []).append((time.monotonic() - began, memory[0]))
+                        series.setdefault(pid, []).append((time.monotonic() - began, *memory[:2]))
                 time.sleep(0.2)
         finally:
             if job.poll() is None:
@@ -79,7 +79,7 @@ def ask(program, folder, film, frames, layout, timeout):
     planned = next(line for line in text.splitlines() if "memory planned" in line)
     number = lambda name: int(planned.split(name + "=")[1].split()[0])
     return {"body": record["response"]["body"], "seconds": time.monotonic() - began, "series": {rank: points for rank, (_, points) in enumerate(sorted(series.items()))},
-            "peak": max(size for points in series.values() for _, size in points), "plan": {name: number(name) for name in ("kv_bytes", "visiting_bytes", "weights_bytes", "prompt_bytes", "film_bytes")}}
+            "peak": max(size for points in series.values() for _, size, _ in points), "plan": {name: number(name) for name in ("kv_bytes", "visiting_bytes", "weights_bytes", "prompt_bytes", "film_bytes")}}
 
 
 def main():
