@@ -98,9 +98,9 @@ struct DecodeAhead::State {
   int active = 0;
   Clock::time_point active_since{};
   std::int64_t held_bytes = 0, held_bytes_max = 0;
-  std::int64_t announced_bytes = 0;  // of units that nobody has begun
-  // Memory that was given back for these, and never more than they need: with what is held it stays within what was
-  // announced.
+  // Of the units that wait, and the most there were since none did.
+  std::int64_t waiting_bytes = 0, waiting_bytes_max = 0;
+  // Memory that was given back for units to come: with those that wait never more than that.
   std::deque<std::vector<std::uint8_t>> spare;
   std::int64_t spare_bytes = 0;
 
@@ -137,11 +137,9 @@ struct DecodeAhead::State {
       decoder.busy = true;
       const std::shared_ptr<Unit> unit = run->units.front();
       run->units.pop_front();
-      announced_bytes -= static_cast<std::int64_t>(unit->bytes());
       const Announced& request = requests.at(unit->id);  // drop() takes a request's units out of its runs
       if (request.failure) {
         unit->failure = request.failure;
-        free_spare();
       } else {
         decode(*unit, decoder.reader, lock);
       }
@@ -163,13 +161,21 @@ struct DecodeAhead::State {
       spare.erase(at);
       spare_bytes -= static_cast<std::int64_t>(size);
     }
-    free_spare();
     return patches;
   }
 
-  // What those that nobody has begun do not need, the oldest first: it may be of a film that is over.
+  // `bytes` of units no longer wait.
+  void no_longer_wait(std::int64_t bytes) {
+    waiting_bytes -= bytes;
+    if (waiting.empty()) {
+      waiting_bytes_max = 0;
+    }
+    free_spare();
+  }
+
+  // What is too much, the oldest first: it may be of a film that is over.
   void free_spare() {
-    while (spare_bytes > announced_bytes) {
+    while (spare_bytes > 0 && spare_bytes + waiting_bytes > waiting_bytes_max) {
       spare_bytes -= static_cast<std::int64_t>(spare.front().size());
       spare.pop_front();
     }
@@ -260,7 +266,9 @@ void DecodeAhead::add(RequestId id, const Media& media, std::int32_t unit, const
   if (request.run->units.empty()) {
     s.runs.push_back(request.run);
   }
-  s.announced_bytes += static_cast<std::int64_t>(entry->bytes());
+  s.waiting_bytes += static_cast<std::int64_t>(entry->bytes());
+  s.waiting_bytes_max = std::max(s.waiting_bytes_max, s.waiting_bytes);
+  s.free_spare();
   request.run->units.push_back(entry);
   ++request.run_units;
   request.medium = visual.medium;
@@ -276,6 +284,7 @@ std::vector<std::uint8_t> DecodeAhead::take(RequestId id, std::int32_t unit) {
   check(at != s.waiting.end(), "a unit is taken that was not announced, or was taken");
   const std::shared_ptr<State::Unit> entry = *at;
   s.waiting.erase(at);
+  s.no_longer_wait(static_cast<std::int64_t>(entry->bytes()));
   if (!entry->decoded) {
     const auto from = Clock::now();
     s.ready.wait(lock, [&] { return entry->decoded; });
@@ -292,7 +301,7 @@ void DecodeAhead::give_back(std::vector<std::uint8_t> patches) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);
   const auto bytes = static_cast<std::int64_t>(patches.size());
-  if (s.spare_bytes + bytes <= s.announced_bytes) {
+  if (s.spare_bytes + s.waiting_bytes + bytes <= s.waiting_bytes_max) {
     s.spare.push_back(std::move(patches));
     s.spare_bytes += bytes;
   }
@@ -308,20 +317,20 @@ void DecodeAhead::drop(RequestId id) {
   at->second.stop.request_stop();
   s.requests.erase(at);
   for (const auto& run : s.runs) {
-    std::erase_if(run->units, [&](const auto& u) {
-      s.announced_bytes -= u->id == id ? static_cast<std::int64_t>(u->bytes()) : 0;
-      return u->id == id;
-    });
+    std::erase_if(run->units, [&](const auto& u) { return u->id == id; });
   }
-  s.free_spare();
+  std::int64_t dropped = 0;
   std::erase_if(s.waiting, [&](const auto& u) {
     if (u->id != id) {
       return false;
     }
     u->dropped = true;
     s.held_bytes -= static_cast<std::int64_t>(u->patches.size());
+    dropped += static_cast<std::int64_t>(u->bytes());
     return true;
   });
+  s.waiting_bytes_max = s.waiting_bytes - dropped;  // a film is over: others begin anew
+  s.no_longer_wait(dropped);
 }
 
 void DecodeAhead::hurry(bool now) {

@@ -117,8 +117,9 @@ TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
       spare = std::max(spare, ahead.spare_bytes());
     }
   }
-  EXPECT_LE(spare, 2 * (4 * 6 + 4 * 8) * kPatchColumns) << "two units of each film are announced and not begun at most";
-  EXPECT_EQ(ahead.spare_bytes(), 0) << "nothing is announced any more";
+  EXPECT_GT(spare, 0);
+  EXPECT_LE(spare, 3 * (4 * 6 + 4 * 8) * kPatchColumns) << "three units of each film wait at most";
+  EXPECT_EQ(ahead.spare_bytes(), 0) << "nothing waits any more";
   for (std::int32_t pair = 0; pair < kPairs; ++pair) {
     ahead.add(RequestId{3}, media, pair, unit(0, pair, false));
     ahead.add(RequestId{4}, media, pair, unit(1, pair, false));
