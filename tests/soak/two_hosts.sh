@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # two_hosts.sh [--delay MS] PROGRAM [FILM [QUESTION]]: two hosts on one machine, each a network namespace with a hostname of its own, joined by a
 # link of 1 Gbit/s. A rank on each. Passes when both together answer with the tokens of one process, over messages (chosen by themselves),
-# when shared memory is refused, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
+# when shared memory is refused, when a prompt of sample length stays on one of them with --delay where the span is theirs to choose, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
 # the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes. With --delay every packet arrives so many
 # milliseconds later (slow_link.py); else the link has no delay.
 # Needs root, iproute2 and Open MPI, with --delay /dev/net/tun. All names and addresses are those of the namespaces it makes; it removes them
@@ -85,6 +85,7 @@ two_hosts() {
 words=(ask --json --verbose --video "$film" --max-tokens 16 "$question")
 timeout 120 "$program" "${words[@]}" >"$work/alone.json" 2>"$work/alone.log"
 two_hosts 240 "${words[@]}" --span 2 >"$work/two.json" 2>"$work/two.log" || { cat "$work/two.log" >&2; exit 1; }
+two_hosts 240 "${words[@]}" >"$work/free.json" 2>"$work/free.log" || { cat "$work/free.log" >&2; exit 1; }
 if two_hosts 60 "${words[@]}" --span 2 --ring-transport shared >"$work/shared.json" 2>"$work/shared.log"; then
   echo "two_hosts.sh: memory was shared between hosts" >&2
   exit 1
@@ -107,6 +108,11 @@ expect(drawn(alone) == drawn(two), f"two hosts draw other tokens: {drawn(alone)}
 expect("ring_transport=messages" in read("two.log"), f"expected messages between hosts: {read('two.log')}")
 expect("several hosts" in read("shared.log"), f"expected shared memory to be refused: {read('shared.log')}")
 print(f"{alone['usage']['prompt_tokens']} prompt tokens, {len(alone['token_ids'])} drawn: the same tokens and log-probabilities on two hosts, by messages")
+free, log = json.loads(read("free.json")), read("free.log")
+number = lambda name: int(log.split(name + "=")[1].split()[0])
+expect(drawn(alone) == drawn(free), f"two hosts draw other tokens where the span is theirs to choose: {drawn(free)}")
+print(f"without --span: {number('members')} member; a message costs as much as attending to {number('exchange_tokens')} tokens")
+expect(not delay or number("members") == 1, "so short a prompt is spread over a slow link")
 wire = [row for row in json.loads(read("fabric.json")) if row["operation"].startswith("latency")]
 print("the link: " + ", ".join(f"{row['bytes']} bytes in {1e3 * row['seconds']:.2f} ms" for row in (wire[0], wire[-1])))
 expect(wire[0]["seconds"] >= delay, "the link is faster than it was made")
