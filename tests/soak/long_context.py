@@ -87,7 +87,7 @@ def main():
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--tokens", type=int, default=262144)
     parser.add_argument("--layouts", nargs="+", choices=sorted(LAYOUTS), default=["1", "2"])
-    parser.add_argument("--timeout", type=float, default=7200, help="seconds of one answer")
+    parser.add_argument("--timeout", type=float, default=14400, help="seconds of one answer")
     parser.add_argument("--plot", type=pathlib.Path)
     parser.add_argument("--folder", type=pathlib.Path, help="keep the films there")
     arguments = parser.parse_args()
