@@ -66,9 +66,11 @@ void Planner::State::deal(std::vector<EncodeUnit> named, StepPlan& plan) {
   for (const EncodeUnit& unit : named) {
     units.push_back(find(unit.id)->request.units[static_cast<std::size_t>(unit.unit)]);
   }
-  std::vector<std::int32_t> ranks = dealt_ranks(units, layout.ranks());
+  std::vector<std::int32_t> ranks(units.size());
   if (units.size() < static_cast<std::size_t>(layout.ranks())) {
     std::ranges::generate(ranks, [&] { return std::exchange(turn_rank, (turn_rank + 1) % layout.ranks()); });
+  } else {
+    ranks = dealt_ranks(units, layout.ranks());
   }
   for (std::size_t i = 0; i < named.size(); ++i) {
     named[i].rank = ranks[i];

@@ -241,8 +241,8 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
       continue;
     }
     const std::string name(word.substr(0, word.find('=')));
-    if (const CLI::Option* option = command->get_option_no_throw(name);
-        option != nullptr && option->get_expected_min() > 0 && name == word && i + 1 < argc) {
+    const CLI::Option* option = command->get_option_no_throw(name);
+    if (option != nullptr && option->get_expected_min() > 0 && name == word && i + 1 < argc) {
       const std::string_view behind = argv[i + 1];
       if (behind.starts_with("--")) {
         throw UsageError(fmt::format("{}: found {} behind it, expected a value; see zoetrope --help", name,
@@ -250,17 +250,16 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
       }
       i += behind.starts_with("-.") ? 1 : 0;  // a negative fraction, no flag
     }
-    if (const CLI::Option* option = command->get_option_no_throw(name);
-        option != nullptr && option->get_expected_max() == 0 && name != word) {
+    if (option != nullptr && option->get_expected_max() == 0 && name != word) {
       throw UsageError(fmt::format("{}: found {} behind it, expected the flag alone; see zoetrope --help", name,
                                    zoetrope::quoted(word.substr(name.size()))));
     }
-    if (name == "--help" || name == "-h" || name == "--version" || command->get_option_no_throw(name) != nullptr) {
+    if (name == "--help" || name == "-h" || name == "--version" || option != nullptr) {
       continue;
     }
     std::vector<std::string> names;
-    for (const CLI::Option* option : command->get_options()) {
-      names.push_back(option->get_name());
+    for (const CLI::Option* known : command->get_options()) {
+      names.push_back(known->get_name());
     }
     const std::vector<std::string_view> candidates(names.begin(), names.end());
     const std::string nearest = nearest_name(name, candidates);
