@@ -2,6 +2,8 @@
 // do.
 #pragma once
 
+#include <utility>
+
 #include "kernels/cpu/matmul_panel.h"
 
 namespace zoetrope {
@@ -49,6 +51,79 @@ void dot_tile(const Tile& tile) {
   } else {
     sums.end(t.sums);
   }
+}
+
+// A panel in one slice, k pair by k pair.
+struct DotPanel {
+  const std::uint32_t* x;  // [k pair][rows]
+  const std::byte* w;      // [k pair][32] words
+  std::int64_t pairs;
+  const std::byte* fetched;       // what to fetch beside the first pairs, of which there are
+  std::int64_t fetched_pairs;     // so many,
+  const std::byte* fetched_next;  // and beside the others
+  float* sums;                    // [rows][32]
+};
+
+// kFetches: hints are given, else it is left to the CPU what to fetch.
+template <int kRows, bool kFetches>
+[[gnu::noinline]] void dot_panel(const DotPanel& panel) {  // inlined, gcc 12 keeps the sums in memory
+  const DotPanel t = panel;
+  const std::uint32_t* x = t.x;
+  const float* w = reinterpret_cast<const float*>(t.w);
+  const char* fetched = reinterpret_cast<const char*>(t.fetched);
+  Sums<kRows, 2> sums;
+  sums.begin(nullptr, /*zeros=*/true);
+  for (std::int64_t pair = 0; pair < t.pairs; ++pair) {
+    if constexpr (kFetches) {
+      fetched = pair == t.fetched_pairs ? reinterpret_cast<const char*>(t.fetched_next) : fetched;
+      prefetch_lines<2>(fetched);
+      fetched += 128;
+    }
+    const U32x16 w0 = bits(load(w));
+    const U32x16 w1 = bits(load(w + 16));
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      multiply_add_pairs(sums.v[r][0], x[r], w0);
+      multiply_add_pairs(sums.v[r][1], x[r], w1);
+    }
+    x += kRows;
+    w += 32;
+  }
+  sums.end(t.sums);
+}
+
+// All panels of a job in one slice, for few rows: one long read of the weights, with as little as can be
+// between two panels, which have some 10 KB each.
+template <int kRows, bool kFetches, typename Tiles>
+void dot_slice(Panel<Tiles>& p, int slice) {
+  const PanelJob& job = p.job;
+  const bool last = slice + 1 == job.slices;
+  const std::byte* w = p.weights(slice, 0);
+  const std::byte* const end = w + job.panels * p.slice_bytes;
+  const std::byte* next = last ? job.next_weights : job.weights + (slice + 1) * job.weights_stride;
+  if (next == nullptr) {
+    next = job.weights;
+  }
+  const auto* x = reinterpret_cast<const std::uint32_t*>(job.x + slice * p.padded * p.x_bytes() * kRows);
+  for (p.panel = 0; p.panel < job.panels; ++p.panel, w += p.slice_bytes) {
+    if (last) {
+      fetch_output(p, 0, kRows);
+    }
+    const std::int64_t fetched = kFarPrefetchBytes - (end - w);  // behind the end of this slice
+    dot_panel<kRows, kFetches>({x, w, p.padded / 2, fetched < 0 ? w + kFarPrefetchBytes : next + fetched,
+                                fetched < 0 ? -fetched / 128 : p.padded / 2, next, p.level(level_of(slice))});
+    finish_tile(p, slice, 0, kRows);
+  }
+}
+
+// dot_slice for the rows of the job.
+template <bool kFetches, typename Tiles>
+void dot_slice_of(Panel<Tiles>& p, int slice) {
+  const auto call = [&]<int... kRows>(std::integer_sequence<int, kRows...>) {
+    static constexpr void (*kAt[])(Panel<Tiles>&, int) = {dot_slice<kRows + 1, kFetches, Tiles>...};
+    kAt[p.job.rows - 1](p, slice);
+  };
+  call(std::make_integer_sequence<int, Tiles::kSliceRows>());
 }
 
 // Fused multiply-adds in fp32 mode, dot_tile in bf16 mode.

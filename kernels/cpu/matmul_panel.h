@@ -4,6 +4,8 @@
 // `Tiles` says how an instruction set multiplies:
 //   kTileRows                   rows of a tile at most
 //   kPairs                      x comes as words of two bf16 in bf16 mode
+//   kSliceRows                  where kPairs: so few rows go over all panels of a slice by
+//   multiply_slice(p, slice)    one walk
 //   vectors(rows)               vectors of 16 outputs that a tile of so many rows has: 1 or 2
 //   tile(rows, walk, lines)     the TileFunction
 //   widen_fp8(from, pairs, to)  [pairs][32][2] bytes to words of two bf16
@@ -20,6 +22,8 @@ inline namespace ZOETROPE_ISA {
 
 // Weights are fetched this far ahead of their use; much nearer is worse than not at all, farther a little worse.
 inline constexpr std::int64_t kPrefetchBytes = 8192;
+// A walk over several panels without a stop goes farther ahead.
+inline constexpr std::int64_t kFarPrefetchBytes = 12288;
 // Several streams together want less.
 inline constexpr std::int64_t kStreamPrefetchBytes = 2048;
 // k of a block. A single pass reads each weight once, and no block is too long for it. Several passes over a block
@@ -376,6 +380,11 @@ void panel_of(const PanelJob& job) {
   Panel<Tiles> p(job);
   for (int slice = 0; slice < job.slices; ++slice) {
     p.panel = 0;
+    if constexpr (Tiles::kPairs) {
+      if (p.walk == Walk::kPairs && job.rows <= Tiles::kSliceRows) {
+        Tiles::multiply_slice(p, slice);
+      }
+    }
     if constexpr (Tiles::kStreams > 1) {
       while (!job.fp8 && job.rows <= Tiles::kStreamRows && p.panel + Tiles::kStreams <= job.panels) {
         multiply_streams(p, slice);

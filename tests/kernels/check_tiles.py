@@ -1,6 +1,6 @@
 """The innermost loops of the matrix kernels, read from their object files: no accumulator may live on the stack there.
 
-check_tiles.py OBJECT...   fails when a loop over k of a fma_tile or dot_tile touches the stack, or when none is found.
+check_tiles.py OBJECT...   fails when a loop over k of a fma_tile, dot_tile or dot_panel touches the stack, or when none is found.
 """
 import re
 import subprocess
@@ -19,14 +19,14 @@ def functions(path):
     return found
 
 
-def loops_over_k(instructions):
-    """Bodies of backward jumps that multiply and prefetch."""
+def loops_over_k(instructions, prefetches):
+    """Bodies of backward jumps that multiply and, as it should be, prefetch or do not."""
     place = {address: i for i, (address, _) in enumerate(instructions)}
     for i, (address, text) in enumerate(instructions):
         jump = re.match(r"j\w+\s+([0-9a-f]+)", text)
         if jump and int(jump.group(1), 16) in place and int(jump.group(1), 16) < address:
             body = [t for _, t in instructions[place[int(jump.group(1), 16)] : i + 1]]
-            if any("prefetch" in t for t in body) and any(re.match(r"v(fmadd|dpbf16)", t) for t in body):
+            if any("prefetch" in t for t in body) == prefetches and any(re.match(r"v(fmadd|dpbf16)", t) for t in body):
                 yield body
 
 
@@ -34,9 +34,9 @@ def main(paths):
     seen, bad = 0, []
     for path in paths:
         for name, instructions in functions(path).items():
-            if not re.search(r"(fma|dot)_tile<", name):
+            if not re.search(r"((fma|dot)_tile|dot_panel)<", name):
                 continue
-            for body in loops_over_k(instructions):
+            for body in loops_over_k(instructions, not re.search(r"dot_panel<\d+, false>", name)):
                 seen += 1
                 bad += [f"{name}: {t}" for t in body if re.search(r"%r[sb]p", t)]
     print(f"{seen} loops over k, {len(bad)} instructions on the stack")

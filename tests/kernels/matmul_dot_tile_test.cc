@@ -40,13 +40,16 @@ struct FmaTiles : WideTiles {
     return kTable.at[rows - 1][static_cast<int>(walk)][lines - 1];
   }
 };
+template <bool kFetches>
 struct PairTiles : WideTiles {
   static constexpr bool kPairs = true;
   static constexpr int kStreams = 1;
+  static constexpr int kSliceRows = 4;
   static constexpr auto kTable = make_dot_table<kTileRowsHere>();
   static TileFunction tile(int rows, Walk walk, int lines) {
     return kTable.tiles.at[rows - 1][static_cast<int>(walk)][lines - 1];
   }
+  static void multiply_slice(Panel<PairTiles>& p, int slice) { dot_slice_of<kFetches>(p, slice); }
 };
 
 template <typename Tiles>
@@ -65,13 +68,18 @@ struct Shape {
   WeightType type;
 };
 
-class TilesOfAvx512 : public testing::TestWithParam<bool> {};
+struct Kind {
+  const char* name;
+  Body (*body)();
+};
+
+class TilesOfAvx512 : public testing::TestWithParam<Kind> {};
 
 TEST_P(TilesOfAvx512, EqualTheDefinition) {
   if (best_body() < BodyKind::kAvx2) {
     GTEST_SKIP() << "this CPU has not the lanes of AVX2";
   }
-  const Body tested = GetParam() ? body_of<PairTiles>() : body_of<FmaTiles>();
+  const Body tested = GetParam().body();
   for (const Shape& s : {Shape{33, 37, 1, WeightType::kBf16}, Shape{64, 2, 1, WeightType::kBf16},
                          Shape{40, 74, 2, WeightType::kBf16}, Shape{32, 1200, 4, WeightType::kBf16},
                          Shape{48, 131, 1, WeightType::kF8E4M3}, Shape{64, 384, 2, WeightType::kF8E4M3}}) {
@@ -81,7 +89,7 @@ TEST_P(TilesOfAvx512, EqualTheDefinition) {
     for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
       ThreadPool pool(2);
       const auto x = numbers.rows(70 * s.k, true, precision == Precision::kBf16);
-      for (const std::int64_t rows : {1, 2, 7, 12, 13, 30, 70}) {
+      for (const std::int64_t rows : {1, 2, 4, 7, 12, 13, 30, 70}) {
         std::vector<float> out(static_cast<std::size_t>(rows * s.n));
         matmul({&tested, &pool, precision},
                {.x = {x.data(), rows, s.k}, .w = packed.matrix, .out = {out.data(), rows, s.n}});
@@ -95,8 +103,10 @@ TEST_P(TilesOfAvx512, EqualTheDefinition) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, TilesOfAvx512, testing::Bool(),
-                         [](const auto& tested) { return tested.param ? "pairs" : "fma"; });
+INSTANTIATE_TEST_SUITE_P(Kinds, TilesOfAvx512,
+                         testing::Values(Kind{"fma", body_of<FmaTiles>}, Kind{"pairs", body_of<PairTiles<false>>},
+                                         Kind{"pairs_fetched", body_of<PairTiles<true>>}),
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace zoetrope
