@@ -39,11 +39,11 @@ def rate(rows, op, shape, m):
     sys.exit(f"slice.py: bench kernels has no row {op} {shape} M={m}")
 
 
-def seconds_per_layer(program, folder, test, tokens, chunk, reps, threads):
+def seconds_per_layer(program, folder, test, tokens, chunk, reps, each, threads):
     times = {layers: [] for layers in LAYERS}
     for _ in range(reps):
         for layers in LAYERS:
-            words = ["--model", folder / f"30B-A3B-{layers}", "--threads", threads, "--test", test, "--tokens", tokens, "--reps", 1, "--chunk", chunk, "--json"]
+            words = ["--model", folder / f"30B-A3B-{layers}", "--threads", threads, "--test", test, "--tokens", tokens, "--reps", each, "--chunk", chunk, "--json"]
             times[layers] += json.loads(bench(program, *words).splitlines()[-1])["cpu" if threads == 1 else "wall"]
     middle = {layers: statistics.median(values) for layers, values in times.items()}
     print(f"{test}: t(2 layers) {middle[2]:.4f} s, t(4 layers) {middle[4]:.4f} s for {tokens} tokens")
@@ -76,12 +76,12 @@ def main():
     prefill = rate(rows, "prefill", "235B/4", 96)
     predicted = (attention_products / rate(rows, "gate_up", "30B bf16", 512)["gflops"] + experts * 2 / 3 / gate_up["gflops"] + experts / 3 / down["gflops"]
                  + attention / prefill["gflops"])
-    measured = seconds_per_layer(arguments.program, arguments.folder, "pp", tokens, tokens, arguments.reps, arguments.threads)
+    measured = seconds_per_layer(arguments.program, arguments.folder, "pp", tokens, tokens, arguments.reps, 1, arguments.threads)
     print(f"prefill of {tokens} tokens: {1e3 * measured:.1f} ms per layer, its products alone {1e3 * predicted:.1f} ms: {100 * predicted / measured:.1f} % "
           f"({(attention_products + experts + attention) / measured:.0f} GF/s)")
 
     steps = 32
-    measured = seconds_per_layer(arguments.program, arguments.folder, "tg", steps, tokens, arguments.reps, arguments.threads) / steps
+    measured = seconds_per_layer(arguments.program, arguments.folder, "tg", steps, tokens, arguments.reps, 5, arguments.threads) / steps
     read = 2e-9 * (HIDDEN * DIM * (2 * HEADS + 2 * KV_HEADS) + EXPERTS * HIDDEN + CHOSEN * 3 * HIDDEN * INNER)
     bandwidth = rate(rows, "read", "", 0)["gbytes"]
     print(f"decode: {1e3 * measured:.3f} ms per layer and token, {read / measured:.1f} GB/s of weights: {100 * read / measured / bandwidth:.1f} % of "
