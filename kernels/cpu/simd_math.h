@@ -19,6 +19,16 @@ inline constexpr float kIntegerShift = 12582912.0f;
   return floats(add(bits(p), shift_left<23>(bits(shifted))));
 }
 
+// scale_by_power; 0 where x < least, NaN where x is NaN, and p with it.
+[[gnu::always_inline]] inline F32x16 scale_or_zero(F32x16 p, F32x16 shifted, F32x16 x, float least) {
+#if defined(__AVX512F__)
+  const F32x16 n = sub(shifted, broadcast(kIntegerShift));
+  return {_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.all, _mm512_set1_ps(least), _CMP_NLT_UQ), p.all, n.all)};
+#else
+  return select(is_nan(x), x, select(less(x, broadcast(least)), zero(), scale_by_power(p, shifted)));
+#endif
+}
+
 }  // namespace math
 
 // 2^x. 2^0 = 1 exactly; x < -126 gives 0 exactly (the smallest result is the smallest normal number); x >= 128 gives
@@ -34,8 +44,7 @@ inline constexpr float kIntegerShift = 12582912.0f;
   p = fma(p, f, broadcast(0x1.ebfbe2p-3f));
   p = fma(p, f, broadcast(0x1.62e432p-1f));
   p = fma(p, f, broadcast(1.0f));
-  const F32x16 y = select(less(x, broadcast(-126.0f)), zero(), math::scale_by_power(p, shifted));
-  return select(is_nan(x), x, y);
+  return math::scale_or_zero(p, shifted, x, -126.0f);
 }
 
 // e^x. e^0 = 1 exactly; results below the smallest normal number are 0 exactly; x > 88.72283 gives infinity; NaN stays.
@@ -52,9 +61,8 @@ inline constexpr float kIntegerShift = 12582912.0f;
   p = fma(p, r, broadcast(0x1.000002p-1f));
   p = fma(p, r, broadcast(0x1.000002p+0f));
   p = fma(p, r, broadcast(1.0f));
-  F32x16 y = select(less(x, broadcast(-87.33654f)), zero(), math::scale_by_power(p, shifted));
-  y = select(greater(x, broadcast(88.72283f)), broadcast(__builtin_inff()), y);
-  return select(is_nan(x), x, y);
+  const F32x16 y = math::scale_or_zero(p, shifted, x, -87.33654f);
+  return select(greater(x, broadcast(88.72283f)), broadcast(__builtin_inff()), y);
 }
 
 // |x| < 0.625: x + x^3 P(x^2), P of degree 4. Else 1 - 2 / (e^2|x| + 1) with the sign of x. Error <= 1e-7.
