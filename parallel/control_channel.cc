@@ -15,6 +15,9 @@ namespace {
 constexpr int kLeader = 0;
 constexpr std::uint32_t kVersion = 0x5a430001;  // "ZC", version 1
 
+// A plan without a long prompt is smaller: its memory is used for the next one. That of a long prompt would stay.
+constexpr std::size_t kEnvelopeKept = std::size_t{1} << 20;
+
 struct Header {
   std::uint32_t version = kVersion;
   std::uint32_t checksum = 0;  // CRC-32C of the number and the payload
@@ -42,6 +45,9 @@ void ControlChannel::send(std::span<const std::byte> message) {
   std::memcpy(envelope_.data(), &header, sizeof(header));
   std::copy(message.begin(), message.end(), envelope_.begin() + sizeof(header));
   broadcast(world_, envelope_, kLeader, "plan");
+  if (envelope_.size() > kEnvelopeKept) {
+    std::vector<std::byte>().swap(envelope_);
+  }
   ++next_;
 }
 

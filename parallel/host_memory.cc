@@ -93,6 +93,7 @@ class PrivateMemory : public HostMemory {
     }
     return mappings_.emplace_back(std::move(*mapping)).bytes();
   }
+  bool huge_pages() const override { return true; }  // asked for; gives them unless the system has none
   void fence() override {}
 
  private:
@@ -113,9 +114,14 @@ int huge_page_file() {
   return mount.number() < 0 ? -1 : ::openat(mount.number(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-int nameless_file() {
+struct NamelessFile {
+  int descriptor = -1;
+  bool huge = false;
+};
+
+NamelessFile nameless_file() {
   const int file = huge_page_file();
-  return file >= 0 ? file : ::memfd_create("zoetrope", MFD_CLOEXEC);
+  return file >= 0 ? NamelessFile{file, true} : NamelessFile{::memfd_create("zoetrope", MFD_CLOEXEC), false};
 }
 
 // What local rank 0 tells of a region. Without a name it needs no /dev/shm, which containers keep small, and nothing is
@@ -124,6 +130,7 @@ struct Announcement {
   std::int64_t process = 0;
   std::int32_t descriptor = -1;
   std::int32_t error = 0;  // errno of local rank 0
+  std::int64_t huge = 0;   // 1: of huge pages
   std::uint64_t bytes = 0;
   std::uint64_t device = 0;  // with `inode`: which file it is, on this kernel
   std::uint64_t inode = 0;
@@ -160,6 +167,7 @@ class SharedMemory : public HostMemory {
     return *region;
   }
 
+  bool huge_pages() const override { return huge_; }
   void fence() override { barrier(*ranks_, "host memory fence"); }
 
   // nullopt at every rank, with the cause, when one of them could not.
@@ -167,8 +175,10 @@ class SharedMemory : public HostMemory {
     if (bytes == 0) {
       return std::span<std::byte>();
     }
-    const Descriptor own(ranks_->rank() == 0 ? nameless_file() : -1);
-    Announcement told{.process = ::getpid(), .descriptor = own.number(), .bytes = bytes};
+    const NamelessFile file = ranks_->rank() == 0 ? nameless_file() : NamelessFile();
+    const Descriptor own(file.descriptor);
+    Announcement told{
+        .process = ::getpid(), .descriptor = own.number(), .huge = file.huge ? 1 : 0, .bytes = bytes};
     struct stat status {};
     if (ranks_->rank() == 0 && (own.number() < 0 || ::ftruncate(own.number(), static_cast<off_t>(bytes)) != 0 ||
                                 ::fstat(own.number(), &status) != 0)) {
@@ -180,6 +190,7 @@ class SharedMemory : public HostMemory {
     check_eq(heard.size(), sizeof(told), "an announcement has its size");
     std::memcpy(&told, heard.data(), sizeof(told));
     check_eq(told.bytes, std::uint64_t{bytes}, "ranks of a host allocate the same bytes");
+    huge_ = told.huge != 0;
     std::int32_t error = told.error;
     std::optional<Mapping> mapping;
     if (error == 0) {
@@ -203,6 +214,7 @@ class SharedMemory : public HostMemory {
  private:
   std::unique_ptr<Communicator> ranks_;
   std::vector<Mapping> mappings_;
+  bool huge_ = false;  // of the last region
 };
 
 }  // namespace

@@ -19,6 +19,9 @@ class HostMemory {
   // Error(kStartup) when there is no memory for it, at all of them.
   virtual std::span<std::byte> allocate(std::size_t bytes) = 0;
 
+  // Whether regions are made of pages of 2 MiB where the system has such.
+  virtual bool huge_pages() const = 0;
+
   // All local ranks have finished writing.
   virtual void fence() = 0;
 };

@@ -47,6 +47,7 @@ class RingMemory {
   std::span<std::byte> own() const {
     return pools_.subspan(static_cast<std::size_t>(own_) * pool_bytes_, pools_.empty() ? 0 : pool_bytes_);
   }
+  bool huge_pages() const { return memory_ != nullptr && memory_->huge_pages(); }
   // [members] index of that member's pool in pools(), -1: not there.
   const std::vector<int>& places() const { return places_; }
   // "shared", "messages", or "shared by the members of a host" where only some share: for the log.

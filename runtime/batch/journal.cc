@@ -16,9 +16,10 @@
 namespace zoetrope {
 namespace {
 
-[[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view action, std::string remedy) {
-  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno),
-                            "a file that can be written", std::move(remedy)});
+[[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view action, std::string remedy,
+                              std::string expected = "a file that can be written") {
+  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno), std::move(expected),
+                            std::move(remedy)});
 }
 
 std::string contents(const std::filesystem::path& file) {
@@ -60,7 +61,8 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
     }
     const bool locked = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
     if (!locked && errno != EWOULDBLOCK) {
-      refuse_file(file_, "locking the answers", "name an --output on a file system that has locks");
+      refuse_file(file_, "locking the answers", "name an --output on a file system that has locks",
+                  "a file that can be locked");
     }
     if (locked && is_named(descriptor_, file_)) {
       break;

@@ -215,6 +215,10 @@ void take_media(CLI::App* app, const CLI::Option* image, const CLI::Option* vide
   }
 }
 
+bool may_be_empty(const CLI::Option& option) {
+  return option.check_name("question") || option.check_name("--system");
+}
+
 // An unknown flag is answered with the nearest known one before CLI11 speaks; so is one that stands where another one
 // needs a value.
 void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
@@ -250,6 +254,11 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
       }
       i += behind.starts_with("-.") ? 1 : 0;  // a negative fraction, no flag
     }
+    if (option != nullptr && option->get_expected_min() > 0 && word.size() == name.size() + 1) {
+      // The parser would take the next word, whatever it is.
+      throw UsageError(fmt::format("{}: found nothing behind the '=', expected a value{}; see zoetrope --help", name,
+                                   may_be_empty(*option) ? ", or " + name + " '' for an empty one" : ""));
+    }
     if (option != nullptr && option->get_expected_max() == 0 && name != word) {
       throw UsageError(fmt::format("{}: found {} behind it, expected the flag alone; see zoetrope --help", name,
                                    zoetrope::quoted(word.substr(name.size()))));
@@ -267,10 +276,6 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
                                  nearest.empty() ? "a flag of this command" : "perhaps '" + nearest + "'",
                                  command == &app ? "" : " " + command->get_name()));
   }
-}
-
-bool may_be_empty(const CLI::Option& option) {
-  return option.check_name("question") || option.check_name("--system");
 }
 
 bool has_validator(CLI::Option& option) {

@@ -97,12 +97,13 @@ struct DecodeAhead::State {
   Times times;
   int active = 0;
   Clock::time_point active_since{};
-  std::int64_t held_bytes = 0, held_bytes_max = 0;
-  // Of the units that wait, and the most there were since none did.
+  std::int64_t held_bytes = 0, held_bytes_max = 0;  // of decoded patches that wait
+  std::int64_t decoding_bytes = 0;                  // of those that are written just now
+  // Of all units that wait, and the most there were since none did.
   std::int64_t waiting_bytes = 0, waiting_bytes_max = 0;
-  // Memory that was given back for units to come: with those that wait never more than that.
+  // Memory that was given back for units to come: never more than that together with what is used.
   std::deque<std::vector<std::uint8_t>> spare;
-  std::int64_t spare_bytes = 0;
+  std::int64_t spare_bytes = 0, reused_units = 0;
 
   std::vector<std::jthread> threads;
 
@@ -153,13 +154,14 @@ struct DecodeAhead::State {
   }
 
   // One of this size, or nothing yet.
-  std::vector<std::uint8_t> taken_from_spare(std::size_t size) {
+  std::vector<std::uint8_t> taken_from_spare(std::int64_t size) {
     std::vector<std::uint8_t> patches;
-    const auto at = std::ranges::find(spare, size, [](const auto& one) { return one.size(); });
+    const auto at = std::ranges::find(spare, size, [](const auto& one) { return std::ssize(one); });
     if (at != spare.end()) {
       patches = std::move(*at);
       spare.erase(at);
-      spare_bytes -= static_cast<std::int64_t>(size);
+      spare_bytes -= size;
+      ++reused_units;
     }
     return patches;
   }
@@ -170,13 +172,13 @@ struct DecodeAhead::State {
     if (waiting.empty()) {
       waiting_bytes_max = 0;
     }
-    free_spare();
+    free_spare(0);
   }
 
-  // What is too much, the oldest first: it may be of a film that is over.
-  void free_spare() {
-    while (spare_bytes > 0 && spare_bytes + waiting_bytes > waiting_bytes_max) {
-      spare_bytes -= static_cast<std::int64_t>(spare.front().size());
+  // What is too much beside `more`, the oldest first: it may be of a film that is over.
+  void free_spare(std::int64_t more) {
+    while (spare_bytes > 0 && held_bytes + decoding_bytes + spare_bytes + more > waiting_bytes_max) {
+      spare_bytes -= std::ssize(spare.front());
       spare.pop_front();
     }
   }
@@ -185,7 +187,10 @@ struct DecodeAhead::State {
     if (active++ == 0) {
       active_since = Clock::now();
     }
-    std::vector<std::uint8_t> patches = taken_from_spare(unit.bytes());
+    const auto bytes = static_cast<std::int64_t>(unit.bytes());
+    std::vector<std::uint8_t> patches = taken_from_spare(bytes);
+    free_spare(bytes);
+    decoding_bytes += bytes;
     lock.unlock();
     const double cpu = thread_cpu_seconds();
     std::exception_ptr failure;
@@ -197,6 +202,7 @@ struct DecodeAhead::State {
     }
     const double used = thread_cpu_seconds() - cpu;
     lock.lock();
+    decoding_bytes -= bytes;
     times.cpu_seconds += used;
     if (--active == 0) {
       times.busy_seconds += seconds_since(active_since);
@@ -268,7 +274,6 @@ void DecodeAhead::add(RequestId id, const Media& media, std::int32_t unit, const
   }
   s.waiting_bytes += static_cast<std::int64_t>(entry->bytes());
   s.waiting_bytes_max = std::max(s.waiting_bytes_max, s.waiting_bytes);
-  s.free_spare();
   request.run->units.push_back(entry);
   ++request.run_units;
   request.medium = visual.medium;
@@ -283,25 +288,25 @@ std::vector<std::uint8_t> DecodeAhead::take(RequestId id, std::int32_t unit) {
   const auto at = std::ranges::find_if(s.waiting, [&](const auto& u) { return u->id == id && u->unit == unit; });
   check(at != s.waiting.end(), "a unit is taken that was not announced, or was taken");
   const std::shared_ptr<State::Unit> entry = *at;
-  s.waiting.erase(at);
-  s.no_longer_wait(static_cast<std::int64_t>(entry->bytes()));
   if (!entry->decoded) {
     const auto from = Clock::now();
     s.ready.wait(lock, [&] { return entry->decoded; });
     s.times.waited_seconds += seconds_since(from);
   }
+  std::erase(s.waiting, entry);
+  s.held_bytes -= std::ssize(entry->patches);
+  s.no_longer_wait(static_cast<std::int64_t>(entry->bytes()));
   if (entry->failure) {
     std::rethrow_exception(entry->failure);
   }
-  s.held_bytes -= static_cast<std::int64_t>(entry->patches.size());
   return std::move(entry->patches);
 }
 
 void DecodeAhead::give_back(std::vector<std::uint8_t> patches) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);
-  const auto bytes = static_cast<std::int64_t>(patches.size());
-  if (s.spare_bytes + s.waiting_bytes + bytes <= s.waiting_bytes_max) {
+  const std::int64_t bytes = std::ssize(patches);
+  if (s.held_bytes + s.decoding_bytes + s.spare_bytes + bytes <= s.waiting_bytes_max) {
     s.spare.push_back(std::move(patches));
     s.spare_bytes += bytes;
   }
@@ -386,6 +391,11 @@ DecodeAhead::Times DecodeAhead::take_times() {
 std::int64_t DecodeAhead::held_bytes_max() const {
   const std::lock_guard lock(state_->mutex);
   return state_->held_bytes_max;
+}
+
+std::int64_t DecodeAhead::reused_units() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->reused_units;
 }
 
 std::int64_t DecodeAhead::spare_bytes() const {

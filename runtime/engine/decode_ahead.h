@@ -58,6 +58,7 @@ class DecodeAhead {
   Times take_times();  // since the last call
 
   std::int64_t held_bytes_max() const;  // most bytes of decoded patches that ever waited
+  std::int64_t reused_units() const;    // decoded into memory that was given back
   std::int64_t spare_bytes() const;     // of memory that was given back and waits for units to come
 
  private:

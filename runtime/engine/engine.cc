@@ -216,7 +216,8 @@ void Engine::State::load(const std::function<void(double)>& progress) {
              {"threads", pool.threads()},
              {"layout", zoetrope::described(ranks.layout)},
              {"ring_transport", runner->ring_transport()},
-             {"page_visit_tokens", work.shared ? 0 : work.page_visit},  // in tokens of context that a row attends to (scheduler/work.h)
+             // In tokens of context that a row attends to (scheduler/work.h).
+             {"page_visit_tokens", work.shared ? 0 : work.page_visit},
              {"row_visit_tokens", work.row_visit},
              {"exchange_tokens", work.exchange},
              {"kv_pages", pages},
@@ -296,11 +297,12 @@ void Engine::State::take_in() {
   }
 }
 
-// What a sequence will take of the busiest member of its span (its pages at its longest, of which a growth leaves a
-// member fewer, and memory for those that visit by messages), and of every rank: the prompt, a second time in the
-// message that carries it, and of its film what the planner lets it decode ahead, as patches or as features already,
-// and hold as features: when nothing is encoded yet or when a whole stretch is, whichever is more. (Features on their
-// way between ranks are not counted: they are freed before the step computes.)
+// What a sequence will take of the leader or of the busiest member of its span: its pages at its longest (of which a
+// growth leaves a member fewer) and memory for those that visit by messages, the prompt, what the planner and the
+// prefix cache know of it, and of its film what is decoded ahead, as patches or as features already, and held as
+// features: when nothing is encoded yet or when a whole stretch is, whichever is more. Up to three stretches wait: the
+// one that the step encodes, and the two that the planner lets decoders have before them. (Features on their way
+// between ranks and the message that brings the prompt are not counted: they are freed before the step computes.)
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;
@@ -316,13 +318,22 @@ void Engine::State::log_memory(const SequenceStart& start) const {
   const std::int64_t units_max = kLongStretch * SchedulerLimits{}.stretch_units * size;
   const std::int64_t stretch = std::max(unit_tokens, std::min(part * size, units_max * unit_tokens));
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
+  constexpr std::int64_t kPartsWaiting = 3;
   const auto film_bytes = [&](std::int64_t held) {
     const std::int64_t others = film_tokens - held;
     const std::int64_t ahead = std::min(std::max(div_ceil(others, size), std::min(others, unit_tokens)),
-                                        std::max(2 * part, unit_tokens));
+                                        std::max(kPartsWaiting * part, unit_tokens));
     return ahead * std::max(kPixelBytesOfToken, feature_bytes) +
            div_ceil<std::int64_t>(held, start.span.members) * feature_bytes;
   };
+  std::size_t prompt_bytes = prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
+                             prompt.units.size() * (sizeof(VisualUnit) + sizeof(UnitSpan));
+  if (settings.prefix_cache) {
+    prompt_bytes += prompt.tokens.size() * sizeof(TokenId);
+  }
+  for (const Medium& medium : prompt.media) {  // the prompt's and the decoders'
+    prompt_bytes += 2 * medium.frames.size() * sizeof(medium.frames[0]);
+  }
   log::info(
       "memory planned",
       {{"request", static_cast<std::int64_t>(start.id)},
@@ -332,8 +343,7 @@ void Engine::State::log_memory(const SequenceStart& start) const {
        {"visiting_bytes",
         runner->sends_pages(start.span) ? RingAttention::visiting_bytes(model->kv_layout(), start.span, all_pages) : 0},
        {"weights_bytes", model->resident_bytes()},
-       {"prompt_bytes", (size > 1 ? 2 : 1) * (prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
-                                              prompt.units.size() * sizeof(VisualUnit))},
+       {"prompt_bytes", prompt_bytes},
        {"film_bytes", std::max(film_bytes(0), film_bytes(std::min(film_tokens, stretch)))}});
 }
 

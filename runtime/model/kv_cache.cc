@@ -54,19 +54,19 @@ std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
 }
 
 std::int64_t KvCache::resident_bytes(std::int64_t pages) const {
-  pages = std::min<std::int64_t>(pages, pages_);
+  const bool shared = memory_.data() == nullptr;
+  const bool huge = shared ? ring_memory_.huge_pages() : AnonymousMemory::huge_pages();
+  const std::int64_t system_page = huge ? std::int64_t{2} << 20 : 1;
+  const std::int64_t origin = shared ? own_ - ring_memory_.pools().data() : 0;
+  const auto all = static_cast<std::int64_t>(shared ? ring_memory_.pools().size() : memory_.bytes());
   const auto page_bytes = static_cast<std::int64_t>(layout_.page_bytes());
-  const std::int64_t region = pages * page_bytes;
-  if (memory_.data() == nullptr) {
-    return layers_ * region;
-  }
+  pages = std::min<std::int64_t>(pages, pages_);
   // Every layer's region ends in a huge page, and begins in one that the layer before may have touched.
-  constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
   std::int64_t bytes = 0, touched = 0;
   for (std::int64_t layer = 0; layer < layers_ && pages > 0; ++layer) {
-    const std::int64_t first = layer * pages_ * page_bytes;
-    const std::int64_t begin = std::max(touched, first / kHugePage * kHugePage);
-    touched = std::min(round_up(first + region, kHugePage), static_cast<std::int64_t>(memory_.bytes()));
+    const std::int64_t first = origin + layer * pages_ * page_bytes;
+    const std::int64_t begin = std::max(touched, first / system_page * system_page);
+    touched = std::min(round_up(first + pages * page_bytes, system_page), all);
     bytes += touched - begin;
   }
   return bytes;

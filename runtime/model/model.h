@@ -41,7 +41,7 @@ class KvCache {
   // `to` holds the first `rows` rows of `from` in every layer, and zeros behind them.
   void copy_rows(std::int32_t from, std::int32_t to, int rows);
   static std::size_t bytes_per_page(const KvLayout& layout, int layers);
-  // Memory that the first `pages` pages take of this rank's pool: private memory is taken in huge pages.
+  // Memory that the first `pages` pages take of this rank's pool: in huge pages where the system gives them.
   std::int64_t resident_bytes(std::int64_t pages) const;
 
  private:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # two_hosts.sh [--delay MS] PROGRAM [FILM [QUESTION]]: two hosts on one machine, each a network namespace with a hostname of its own, joined by a
 # link of 1 Gbit/s. A rank on each. Passes when both together answer with the tokens of one process, over messages (chosen by themselves),
-# when shared memory is refused, when a prompt of sample length stays on one of them with --delay where the span is theirs to choose, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
+# when shared memory is refused, when a prompt of sample length (no FILM named) stays on one of them with --delay and goes to both without, where the span is theirs to choose, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
 # the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes. With --delay every packet arrives so many
 # milliseconds later (slow_link.py); else the link has no delay.
 # Needs root, iproute2 and Open MPI, with --delay /dev/net/tun. All names and addresses are those of the namespaces it makes; it removes them
@@ -95,9 +95,9 @@ for turn in 1 2 3; do
 done
 two_hosts 240 bench fabric --quick --json >"$work/fabric.json" 2>"$work/fabric.log" || { cat "$work/fabric.log" >&2; exit 1; }
 
-python3 - "$work" "${delay:-0}" <<'CHECK'
+python3 - "$work" "${delay:-0}" "${2:+own}" <<'CHECK'
 import json, pathlib, sys
-work, delay = pathlib.Path(sys.argv[1]), float(sys.argv[2]) / 1000
+work, delay, own_film = pathlib.Path(sys.argv[1]), float(sys.argv[2]) / 1000, bool(sys.argv[3])
 read = lambda name: (work / name).read_text()
 alone, two, *turns = (json.loads(read(name)) for name in ("alone.json", "two.json", "ring1.json", "ring2.json", "ring3.json"))
 drawn = lambda answer: (answer["token_ids"], answer["choices"][0]["logprobs"])
@@ -112,7 +112,9 @@ free, log = json.loads(read("free.json")), read("free.log")
 number = lambda name: int(log.split(name + "=")[1].split()[0])
 expect(drawn(alone) == drawn(free), f"two hosts draw other tokens where the span is theirs to choose: {drawn(free)}")
 print(f"without --span: {number('members')} member; a message costs as much as attending to {number('exchange_tokens')} tokens")
-expect(not delay or number("members") == 1, "so short a prompt is spread over a slow link")
+wanted = 1 if delay else 2
+expect(own_film or number("members") == wanted,
+       f"a prompt of {alone['usage']['prompt_tokens']} tokens, a message of {number('exchange_tokens')}: found {number('members')} members, expected {wanted}")
 wire = [row for row in json.loads(read("fabric.json")) if row["operation"].startswith("latency")]
 print("the link: " + ", ".join(f"{row['bytes']} bytes in {1e3 * row['seconds']:.2f} ms" for row in (wire[0], wire[-1])))
 expect(wire[0]["seconds"] >= delay, "the link is faster than it was made")

@@ -147,6 +147,8 @@ TEST(Arguments, WrongValuesAreShownWithWhatIsRight) {
       {{"--kv-memory", "-1GiB"}, "--kv-memory: found '-1GiB', expected bytes"},
       {{"--kv-memory", "GiB"}, "--kv-memory: found 'GiB', expected bytes"},
       {{"--json=3"}, "--json: found '=3' behind it, expected the flag alone"},
+      {{"--system=", "--json"}, "--system: found nothing behind the '=', expected a value, or --system '' for an empty"},
+      {{"--stop=", "--json"}, "--stop: found nothing behind the '=', expected a value; see"},
       {{"--json=true"}, "--json: found '=true' behind it, expected the flag alone"},
       {{"there", "more"}, "found 'there' behind all that belongs there, expected nothing more"},
       {{"--seed", "1", "--seed", "2"}, "--seed: found it 2 times, expected once"},

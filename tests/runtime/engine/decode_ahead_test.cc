@@ -92,42 +92,52 @@ TEST(DecodeAhead, HoldsOnlyWhatWasAnnouncedAndNotTaken) {
 }
 
 // Memory that is given back serves units that come, of films with frames of two sizes, and only what is announced.
+// Two units of each film wait while the third is announced, whether decoders are behind or ahead of who takes.
 TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
   Medium wide = film("film-30s.mp4");
   wide.resized_width = 128;
   wide.grid = {kPairs, 4, 8};
   const auto media = media_of({film("film-20s.mp4"), wide});
   const auto narrow_units = read_all((*media)[0]), wide_units = read_all((*media)[1]);
-  DecodeAhead ahead(2);
-  const auto add = [&](std::int32_t pair) {
-    ahead.add(RequestId{1}, media, pair, unit(0, pair, pair % 3 == 0));
-    ahead.add(RequestId{2}, media, pair, unit(1, pair, pair % 4 == 0));
-  };
-  std::int64_t spare = 0;
-  add(0);
-  add(1);
-  for (std::int32_t pair = 0; pair < kPairs; ++pair) {
-    if (pair + 2 < kPairs) {
-      add(pair + 2);
+  constexpr std::int64_t kThreeOfEach = 3 * (4 * 6 + 4 * 8) * kPatchColumns;
+  for (const bool decoders_first : {false, true}) {
+    DecodeAhead ahead(2);
+    const auto add = [&](std::int32_t pair) {
+      ahead.add(RequestId{1}, media, pair, unit(0, pair, pair % 3 == 0));
+      ahead.add(RequestId{2}, media, pair, unit(1, pair, pair % 4 == 0));
+    };
+    std::int64_t spare = 0;
+    add(0);
+    add(1);
+    for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+      if (pair + 2 < kPairs) {
+        add(pair + 2);
+      }
+      while (decoders_first && !ahead.pending().empty()) {
+        ahead.wait_for_more(ahead.decoded().size(), std::chrono::steady_clock::now() + 1s);
+      }
+      for (const std::uint64_t id : {1, 2}) {
+        std::vector<std::uint8_t> patches = ahead.take(RequestId{id}, pair);
+        EXPECT_EQ(patches, (id == 1 ? narrow_units : wide_units)[static_cast<std::size_t>(pair)]) << id << " " << pair;
+        ahead.give_back(std::move(patches));
+        spare = std::max(spare, ahead.spare_bytes());
+      }
     }
-    for (const std::uint64_t id : {1, 2}) {
-      std::vector<std::uint8_t> patches = ahead.take(RequestId{id}, pair);
-      EXPECT_EQ(patches, (id == 1 ? narrow_units : wide_units)[static_cast<std::size_t>(pair)]) << id << " " << pair;
-      ahead.give_back(std::move(patches));
-      spare = std::max(spare, ahead.spare_bytes());
+    if (decoders_first) {  // all but the first three of each, and the last pairs of which nothing more is announced
+      EXPECT_EQ(ahead.reused_units(), 2 * (kPairs - 3));
     }
+    EXPECT_GT(spare, 0);
+    EXPECT_LE(spare, kThreeOfEach) << "three units of each film wait at most";
+    EXPECT_EQ(ahead.spare_bytes(), 0) << "nothing waits any more";
+    for (std::int32_t pair = 0; pair < kPairs; ++pair) {
+      ahead.add(RequestId{3}, media, pair, unit(0, pair, false));
+      ahead.add(RequestId{4}, media, pair, unit(1, pair, false));
+    }
+    ahead.give_back(ahead.take(RequestId{3}, 0));
+    ahead.drop(RequestId{3});
+    ahead.drop(RequestId{4});
+    EXPECT_EQ(ahead.spare_bytes(), 0) << "who needed it is gone";
   }
-  EXPECT_GT(spare, 0);
-  EXPECT_LE(spare, 3 * (4 * 6 + 4 * 8) * kPatchColumns) << "three units of each film wait at most";
-  EXPECT_EQ(ahead.spare_bytes(), 0) << "nothing waits any more";
-  for (std::int32_t pair = 0; pair < kPairs; ++pair) {
-    ahead.add(RequestId{3}, media, pair, unit(0, pair, false));
-    ahead.add(RequestId{4}, media, pair, unit(1, pair, false));
-  }
-  ahead.give_back(ahead.take(RequestId{3}, 0));
-  ahead.drop(RequestId{3});
-  ahead.drop(RequestId{4});
-  EXPECT_EQ(ahead.spare_bytes(), 0) << "who needed it is gone";
 }
 
 TEST(DecodeAhead, AFilmThatCannotBeReadFailsItsRequestOnly) {
