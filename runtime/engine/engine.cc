@@ -300,8 +300,8 @@ void Engine::State::take_in() {
 // What a sequence will take of the leader or of the busiest member of its span: its pages at its longest (of which a
 // growth leaves a member fewer) and memory for those that visit by messages, the prompt, what the planner and the
 // prefix cache know of it, and of its film what is decoded ahead, as patches or as features already, and held as
-// features: when nothing is encoded yet or when a whole stretch is, whichever is more. Up to three stretches wait: the
-// one that the step encodes, and the two that the planner lets decoders have before them. (Features on their way
+// features: when nothing is encoded yet or when a whole stretch is, whichever is more. Ahead is the stretch that the
+// step encodes, and what the planner lets decoders have beside it: room for two of the most tokens. (Features on their way
 // between ranks and the message that brings the prompt are not counted: they are freed before the step computes.)
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
@@ -318,11 +318,10 @@ void Engine::State::log_memory(const SequenceStart& start) const {
   const std::int64_t units_max = kLongStretch * SchedulerLimits{}.stretch_units * size;
   const std::int64_t stretch = std::max(unit_tokens, std::min(part * size, units_max * unit_tokens));
   const std::int64_t feature_bytes = model->feature_columns() * static_cast<std::int64_t>(sizeof(float));
-  constexpr std::int64_t kPartsWaiting = 3;
   const auto film_bytes = [&](std::int64_t held) {
     const std::int64_t others = film_tokens - held;
     const std::int64_t ahead = std::min(std::max(div_ceil(others, size), std::min(others, unit_tokens)),
-                                        std::max(kPartsWaiting * part, unit_tokens));
+                                        std::max(2 * part + div_ceil(stretch, size), unit_tokens));
     return ahead * std::max(kPixelBytesOfToken, feature_bytes) +
            div_ceil<std::int64_t>(held, start.span.members) * feature_bytes;
   };
