@@ -1,10 +1,19 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
 
 #include "runtime/batch/batch.h"
 #include "runtime/cli/commands.h"
@@ -48,6 +57,57 @@ void print_answer(const BatchAnswer& line) {
   std::fflush(stdout);
 }
 
+// For a signal handler, which may allocate nothing.
+std::atomic<const std::string*> stop_message{nullptr};
+constexpr std::array<int, 3> kStops{SIGINT, SIGTERM, SIGHUP};
+std::array<struct sigaction, kStops.size()> actions_before{};
+
+extern "C" void on_stop(int signal, siginfo_t* from, void* context) {
+  const struct sigaction& before =
+      actions_before[static_cast<std::size_t>(std::find(kStops.begin(), kStops.end(), signal) - kStops.begin())];
+  if ((before.sa_flags & SA_SIGINFO) != 0) {
+    before.sa_sigaction(signal, from, context);  // of the rank's guardian; what it raises comes when this one returns
+  } else {
+    ::sigaction(signal, &before, nullptr);
+    ::raise(signal);  // likewise
+  }
+  if (const std::string* const message = stop_message.exchange(nullptr); message != nullptr) {
+    (void)!::write(STDERR_FILENO, message->data(), message->size());
+  }
+}
+
+// While it lives, a signal that stops the leader's process, also the launcher's after another rank's end, is told with
+// what was not lost. What is ignored stays so.
+class StopNote {
+ public:
+  explicit StopNote(const std::filesystem::path& output)
+      : message_(
+            fmt::format("zoetrope batch: stopped; answered lines are kept in {}: the same command goes on from there\n",
+                        output.string())) {
+    stop_message = &message_;
+    for (std::size_t at = 0; at < kStops.size(); ++at) {
+      struct sigaction action {};
+      action.sa_sigaction = on_stop;
+      action.sa_flags = SA_SIGINFO;
+      ::sigaction(kStops[at], nullptr, &actions_before[at]);
+      if (actions_before[at].sa_handler != SIG_IGN) {
+        ::sigaction(kStops[at], &action, nullptr);
+      }
+    }
+  }
+  StopNote(const StopNote&) = delete;
+  StopNote& operator=(const StopNote&) = delete;
+  ~StopNote() {
+    stop_message = nullptr;
+    for (std::size_t at = 0; at < kStops.size(); ++at) {
+      ::sigaction(kStops[at], &actions_before[at], nullptr);
+    }
+  }
+
+ private:
+  std::string message_;
+};
+
 }  // namespace
 
 int run_batch(const RunArguments& run, const BatchArguments& batch) {
@@ -61,6 +121,11 @@ int run_batch(const RunArguments& run, const BatchArguments& batch) {
     settings.input = batch.input;
     settings.output = batch.output;
     settings.retry_errors = batch.retry_errors;
+    std::optional<StopNote> stop_note;
+    if (std::error_code none; ranks.leader() && (!std::filesystem::exists(batch.output, none) ||
+                                                 std::filesystem::is_regular_file(batch.output, none))) {
+      stop_note.emplace(batch.output);  // a pipe keeps nothing
+    }
     BatchJob job(settings, context, [&](const BatchCounts&, const BatchAnswer& line) {
       const std::lock_guard lock(printing);
       print_answer(line);

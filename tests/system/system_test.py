@@ -215,9 +215,10 @@ def guarded(pid):
 
 
 class Batch:
-    """The sample questions as a batch over 2 ranks, started in `folder`."""
+    """The sample questions as a batch over some ranks (0: without a launcher), started in `folder`."""
 
-    def __init__(self, folder, *more):
+    def __init__(self, folder, *more, ranks=2):
+        self.ranks = ranks
         self.lines = (SAMPLES / "questions.jsonl").read_text().replace('{"url": "', f'{{"url": "{SAMPLES}/')
         self.out = folder / "out.jsonl"
         (folder / "in.jsonl").write_text(self.lines)
@@ -227,8 +228,10 @@ class Batch:
         self.start()
 
     def start(self):
-        command = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), "2", str(PROGRAM), *map(str, self.words)]
-        self.job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        launcher = [str(SOURCE / "deploy" / "mpi" / "launch.sh"), str(self.ranks)] if self.ranks else []
+        command = [*launcher, str(PROGRAM), *map(str, self.words)]
+        unignored = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test that runs in the background may ignore it
+        self.job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=unignored)
 
     def answers(self):
         return self.out.read_text().count("\n") if self.out.exists() else 0
@@ -305,6 +308,7 @@ def killed_batch():
         said, took = batch.hit(signal.SIGKILL, 4)
         expect(took < 10 and batch.job.returncode != 0, f"the job ended after {took:.1f} s with {batch.job.returncode}")
         expect(f"rank 1 on host {socket.gethostname()}: found it killed" in told_once(said, "killed"), f"said: {said}")
+        expect(f"answered lines are kept in {batch.out}" in said, f"said: {said}")
         batch.expect_nothing_left()
         expect(batch.answers() >= 4, "answers were lost")
         result = run(*batch.words, ranks=2, timeout=240)
@@ -314,6 +318,23 @@ def killed_batch():
         ids = [r["custom_id"] for r in records]
         expect(len(ids) == len(set(ids)) == batch.lines.count("\n"), f"{len(ids)} records, {len(set(ids))} different, for {batch.lines.count(chr(10))} lines")
         expect("kept from an earlier run" in result.stderr, result.stderr)
+    for ranks in (0, 2):
+        interrupted(ranks)
+
+
+def interrupted(ranks):
+    """Ctrl-C says once that nothing is lost, and nothing is left behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        batch = Batch(pathlib.Path(folder), "--no-prefix-cache", ranks=ranks)  # not over before it is seen
+        while batch.answers() < 4 and batch.job.poll() is None:
+            time.sleep(0.02)
+        batch.look_at_segments()
+        os.killpg(batch.job.pid, signal.SIGINT)
+        said, took = batch.end()
+        expect(took < 10 and batch.job.returncode != 0, f"{ranks} ranks: the job ended after {took:.1f} s with {batch.job.returncode}")
+        expect(said.count(f"zoetrope batch: stopped; answered lines are kept in {batch.out}") == 1 and "zoetrope: " not in said, f"{ranks} ranks: {said}")
+        batch.expect_nothing_left()
+        expect(batch.answers() >= 4, f"{ranks} ranks: answers were lost")
 
 
 def killed_in_phases():
