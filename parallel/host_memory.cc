@@ -177,8 +177,7 @@ class SharedMemory : public HostMemory {
     }
     const NamelessFile file = ranks_->rank() == 0 ? nameless_file() : NamelessFile();
     const Descriptor own(file.descriptor);
-    Announcement told{
-        .process = ::getpid(), .descriptor = own.number(), .huge = file.huge ? 1 : 0, .bytes = bytes};
+    Announcement told{.process = ::getpid(), .descriptor = own.number(), .huge = file.huge ? 1 : 0, .bytes = bytes};
     struct stat status {};
     if (ranks_->rank() == 0 && (own.number() < 0 || ::ftruncate(own.number(), static_cast<off_t>(bytes)) != 0 ||
                                 ::fstat(own.number(), &status) != 0)) {

@@ -151,5 +151,5 @@ constexpr DotTable<kTileRows> make_dot_table() {
   return table;
 }
 
-}  // inline namespace ZOETROPE_ISA
+}  // namespace ZOETROPE_ISA
 }  // namespace zoetrope

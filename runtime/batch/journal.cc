@@ -18,8 +18,8 @@ namespace {
 
 [[noreturn]] void refuse_file(const std::filesystem::path& file, std::string_view action, std::string remedy,
                               std::string expected = "a file that can be written") {
-  refuse(Radius::kStartup, {fmt::format("{}: {}", file.string(), action), std::strerror(errno), std::move(expected),
-                            std::move(remedy)});
+  refuse(Radius::kStartup,
+         {fmt::format("{}: {}", file.string(), action), std::strerror(errno), std::move(expected), std::move(remedy)});
 }
 
 std::string contents(const std::filesystem::path& file) {
@@ -46,7 +46,8 @@ constexpr int kOpenTries = 100;
 
 // Whether `file` is still the one that was opened: another run may have replaced it before it was locked.
 bool is_named(int descriptor, const std::filesystem::path& file) {
-  struct stat opened{}, named{};
+  struct stat opened {};
+  struct stat named {};
   return ::fstat(descriptor, &opened) == 0 && ::stat(file.c_str(), &named) == 0 && opened.st_dev == named.st_dev &&
          opened.st_ino == named.st_ino;
 }
@@ -75,7 +76,7 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
               "one run at a time for one output file", "wait for the other run or name another --output"});
     }
   }
-  struct stat status{};
+  struct stat status {};
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     return;  // a pipe or a device keeps no answers: nothing to read, and never to be replaced by a file
   }

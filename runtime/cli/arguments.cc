@@ -115,8 +115,8 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--precision", run.precision, "bf16 (products of bf16 numbers, sums in fp32) or fp32; default bf16")
       ->transform(one_of(precisions));
   app->add_option(
-      "--body", run.body,
-      "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)")
+         "--body", run.body,
+         "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)")
       ->check(word_of({"portable", "avx2", "avx512", "avx512bf16"}));
   app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")
       ->transform(whole(1, 1024));
@@ -201,8 +201,7 @@ void add_sampling_options(CLI::App* app, AskArguments& ask) {
   app->add_option("--presence-penalty", ask.presence_penalty, "-2..2, once for each token of the answer");
   app->add_option("--frequency-penalty", ask.frequency_penalty, "-2..2, for each time a token stands in the answer");
   app->add_option("--seed", ask.seed, "the same seed gives the same answer (left out: one is drawn and told)");
-  app->add_option("--stop", ask.stop, "end the answer before this text; up to 4 times")
-      ->allow_extra_args(false);
+  app->add_option("--stop", ask.stop, "end the answer before this text; up to 4 times")->allow_extra_args(false);
 }
 
 // The media in the order they stand on the command line, pictures and films mixed.
@@ -215,9 +214,7 @@ void take_media(CLI::App* app, const CLI::Option* image, const CLI::Option* vide
   }
 }
 
-bool may_be_empty(const CLI::Option& option) {
-  return option.check_name("question") || option.check_name("--system");
-}
+bool may_be_empty(const CLI::Option& option) { return option.check_name("question") || option.check_name("--system"); }
 
 // An unknown flag is answered with the nearest known one before CLI11 speaks; so is one that stands where another one
 // needs a value.
@@ -228,8 +225,7 @@ void refuse_unknown_flags(const CLI::App& app, int argc, char** argv) {
     if (word == "--") {
       return;
     }
-    if (word.empty() || word[0] != '-' || word.size() < 2 ||
-        std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
+    if (word.empty() || word[0] != '-' || word.size() < 2 || std::isdigit(static_cast<unsigned char>(word[1])) != 0) {
       if (command == &app) {
         const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->get_name() == word; });
         if (!named.empty()) {
@@ -370,9 +366,10 @@ void check_powers_of_two(const RunArguments& run) {
 // A step has a row for every sequence that decodes, and one of a prompt.
 void check_chunk(const RunArguments& run) {
   if (run.chunk_tokens <= run.sequences) {
-    throw UsageError(fmt::format("--chunk: found {}, expected more than --sequences, {} (a step has a row for each of "
-                                 "them and one of a prompt); use --chunk {} or --sequences {}",
-                                 run.chunk_tokens, run.sequences, run.sequences + 1, run.chunk_tokens - 1));
+    throw UsageError(
+        fmt::format("--chunk: found {}, expected more than --sequences, {} (a step has a row for each of "
+                    "them and one of a prompt); use --chunk {} or --sequences {}",
+                    run.chunk_tokens, run.sequences, run.sequences + 1, run.chunk_tokens - 1));
   }
 }
 
@@ -419,7 +416,9 @@ Arguments parse_arguments(int argc, char** argv) {
           ->take_all()
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   const CLI::Option* video = ask->add_option("--video", "a film; may be given several times")
-                                 ->expected(1)->take_all()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+                                 ->expected(1)
+                                 ->take_all()
+                                 ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   ask->add_option("question", arguments.ask.question, "the question")->required();
   ask->add_option("--system", arguments.ask.system, "a system message in front");
   ask->add_flag("--add-vision-id", arguments.ask.add_vision_id, "number the media for the model: Picture 1, Video 1");

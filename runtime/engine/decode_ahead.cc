@@ -90,7 +90,7 @@ struct DecodeAhead::State {
     bool busy = false;  // one of its two threads reads
   };
   std::vector<Decoder> decoders;
-  bool hurried = false;  // the threads that are not nice work
+  bool hurried = false;                       // the threads that are not nice work
   std::deque<std::shared_ptr<Run>> runs;      // with units that nobody has begun
   std::deque<std::shared_ptr<Unit>> waiting;  // announced and not taken
   std::map<RequestId, Announced> requests;

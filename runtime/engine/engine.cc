@@ -92,8 +92,8 @@ struct Engine::State {
   struct Live {
     std::unique_ptr<AnswerBuilder> answer;
     std::int64_t prompt_tokens = 0, tokens_max = 0;  // tokens_max: with the longest answer
-    SequencePayload payload;  // until the sequence starts
-    std::string failure;      // why it is being cancelled
+    SequencePayload payload;                         // until the sequence starts
+    std::string failure;                             // why it is being cancelled
   };
 
   Ranks& ranks;
@@ -110,7 +110,7 @@ struct Engine::State {
   TraceRecorder recorder;
   std::unique_ptr<StepReport> report;  // leader
   ControlChannel control;
-  std::map<RequestId, Live> live;  // engine thread
+  std::map<RequestId, Live> live;       // engine thread
   AnswerBuilder::VisualSeconds visual;  // of the steps since units were encoded last
 
   std::mutex mutex;  // guards what follows
@@ -195,21 +195,21 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   writer.fingerprints = settings.prefix_cache;
   runner = std::make_unique<StepRunner>(*model, ranks, compute, pages, settings.ring_transport);
   const WorkModel work = settings.work.value_or(measured_work());
-  planner = std::make_unique<Planner>(
-      ranks.layout, SchedulerLimits{.context_tokens_max = context,
-                                    .pages_per_member = pages,
-                                    .chunk_tokens_max = chunk_tokens,
-                                    .sequences_max = settings.sequences_max,
-                                    .span_pages = settings.span_pages,
-                                    .stretch_tokens = stretch_tokens_for(settings, *model),
-                                    .look_ahead = settings.look_ahead,
-                                    .span_members = settings.span_members,
-                                    .waves_max = ranks.layout.pp == 1     ? 1
-                                                 : settings.waves_max > 0 ? settings.waves_max
-                                                                          : 4 * ranks.layout.pp,
-                                    .wave_cost = wave_cost(config.text),
-                                    .work = work,
-                                    .full_chunk_context = settings.full_chunk_context});
+  planner = std::make_unique<Planner>(ranks.layout,
+                                      SchedulerLimits{.context_tokens_max = context,
+                                                      .pages_per_member = pages,
+                                                      .chunk_tokens_max = chunk_tokens,
+                                                      .sequences_max = settings.sequences_max,
+                                                      .span_pages = settings.span_pages,
+                                                      .stretch_tokens = stretch_tokens_for(settings, *model),
+                                                      .look_ahead = settings.look_ahead,
+                                                      .span_members = settings.span_members,
+                                                      .waves_max = ranks.layout.pp == 1     ? 1
+                                                                   : settings.waves_max > 0 ? settings.waves_max
+                                                                                            : 4 * ranks.layout.pp,
+                                                      .wave_cost = wave_cost(config.text),
+                                                      .work = work,
+                                                      .full_chunk_context = settings.full_chunk_context});
   start_report(pages);
   log::info("engine ready",
             {{"body", compute.body->name},
@@ -301,8 +301,8 @@ void Engine::State::take_in() {
 // growth leaves a member fewer) and memory for those that visit by messages, the prompt, what the planner and the
 // prefix cache know of it, and of its film what is decoded ahead, as patches or as features already, and held as
 // features: when nothing is encoded yet or when a whole stretch is, whichever is more. Ahead is the stretch that the
-// step encodes, and what the planner lets decoders have beside it: room for two of the most tokens. (Features on their way
-// between ranks and the message that brings the prompt are not counted: they are freed before the step computes.)
+// step encodes, and what the planner lets decoders have beside it: room for two of the most tokens. (Features on their
+// way between ranks and the message that brings the prompt are not counted: they are freed before the step computes.)
 void Engine::State::log_memory(const SequenceStart& start) const {
   const Live& entry = live.at(start.id);
   const Prompt& prompt = entry.payload.prompt;

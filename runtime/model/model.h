@@ -49,9 +49,9 @@ class KvCache {
   int layers_ = 0;
   std::int32_t pages_ = 0;
   RingMemory ring_memory_;
-  AnonymousMemory memory_;                 // without shared memory; only pages that were opened are resident
-  std::byte* own_ = nullptr;               // this rank's pool, in one of the two
-  std::vector<std::int64_t> first_page_;   // RingPages::first_page
+  AnonymousMemory memory_;                // without shared memory; only pages that were opened are resident
+  std::byte* own_ = nullptr;              // this rank's pool, in one of the two
+  std::vector<std::int64_t> first_page_;  // RingPages::first_page
 };
 
 class PageMoves;
@@ -117,7 +117,7 @@ class Model {
     RingPass ring_pass = RingPass::kLeastTime;      // of sequences that span members
     // T of a wave at most: stages of one host hand so many rows over in memory that both see; 0: as messages.
     std::int64_t shared_rows_max = 0;
-    ExpertPlacement experts = {};                   // over the ranks of a stage; no tables: dealt contiguously
+    ExpertPlacement experts = {};  // over the ranks of a stage; no tables: dealt contiguously
   };
 
   // Reads this rank's slices of the checkpoint and packs them (dense and vision weights once per host). Collective.
@@ -125,9 +125,9 @@ class Model {
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
-  virtual KvLayout kv_layout() const = 0;  // of this rank
+  virtual KvLayout kv_layout() const = 0;           // of this rank
   virtual const RingRates& ring_rates() const = 0;  // measured at load; not known of a ring of one
-  virtual const Stage& stage() const = 0;  // what this rank holds of the model
+  virtual const Stage& stage() const = 0;           // what this rank holds of the model
   int layers() const { return static_cast<int>(stage().layers.count()); }
   virtual int feature_columns() const = 0;  // (1 + deepstack) * H
 

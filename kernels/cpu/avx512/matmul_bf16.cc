@@ -95,8 +95,9 @@ struct Avx512Bf16Tiles {
 }  // namespace
 
 const MatmulBody& matmul_body_avx512bf16() {
-  static constexpr MatmulBody kBody{Avx512Bf16Tiles::kTileRows, Avx512Bf16Tiles::kPairs, pack_tile_of<Avx512Bf16Tiles>,
-                                    panel_of<Avx512Bf16Tiles>, multiply_pairs_in_registers, read_memory_of<>};
+  static constexpr MatmulBody kBody{Avx512Bf16Tiles::kTileRows,    Avx512Bf16Tiles::kPairs,
+                                    pack_tile_of<Avx512Bf16Tiles>, panel_of<Avx512Bf16Tiles>,
+                                    multiply_pairs_in_registers,   read_memory_of<>};
   return kBody;
 }
 
