@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <new>
+#include <string>
 
 #include "kernels/tensor.h"
 
@@ -28,6 +30,14 @@ LargeMemory large_memory(std::size_t bytes) {
     (void)madvise(memory.get(), whole, MADV_HUGEPAGE);  // a wish: a system without huge pages says no
   }
   return memory;
+}
+
+bool gives_huge_pages(MemoryKind kind) {
+  const bool own = kind == MemoryKind::kPrivate;
+  std::ifstream setting(own ? "/sys/kernel/mm/transparent_hugepage/enabled"
+                            : "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  std::string words;  // e.g. "always [madvise] never"
+  return std::getline(setting, words) && words.find(own ? "[never]" : "[deny]") == std::string::npos;
 }
 
 }  // namespace zoetrope

@@ -16,4 +16,10 @@ using LargeMemory = std::unique_ptr<std::byte, FreeLargeMemory>;
 // read a stream a third slower. std::bad_alloc where there is no memory.
 LargeMemory large_memory(std::size_t bytes);
 
+// Memory that asks for huge pages: a process's own, or of files in a file system mounted with huge=advise.
+enum class MemoryKind { kPrivate, kSharedAdvised };
+
+// Whether the system gives huge pages to such memory.
+bool gives_huge_pages(MemoryKind kind);
+
 }  // namespace zoetrope

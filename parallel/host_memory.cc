@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/large_memory.h"
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "monitoring/log.h"
@@ -93,7 +94,7 @@ class PrivateMemory : public HostMemory {
     }
     return mappings_.emplace_back(std::move(*mapping)).bytes();
   }
-  bool huge_pages() const override { return true; }  // asked for; gives them unless the system has none
+  bool huge_pages() const override { return gives_huge_pages(MemoryKind::kPrivate); }
   void fence() override {}
 
  private:
@@ -189,7 +190,7 @@ class SharedMemory : public HostMemory {
     check_eq(heard.size(), sizeof(told), "an announcement has its size");
     std::memcpy(&told, heard.data(), sizeof(told));
     check_eq(told.bytes, std::uint64_t{bytes}, "ranks of a host allocate the same bytes");
-    huge_ = told.huge != 0;
+    huge_ = told.huge != 0 && gives_huge_pages(MemoryKind::kSharedAdvised);
     std::int32_t error = told.error;
     std::optional<Mapping> mapping;
     if (error == 0) {

@@ -50,7 +50,7 @@ Checkpoint checked_checkpoint(const std::filesystem::path& folder, const Ranks& 
 }
 
 // What a rank's part of a stretch may take: as many bytes of pixels or, once it is encoded, of features. There may be
-// three: one is prefilled while two are decoded.
+// four: three of pixels, of which one is being encoded or kept as memory for those to come, and one of features.
 constexpr std::int64_t kStretchBytes = std::int64_t{16} << 20;
 constexpr std::int64_t kPixelBytesOfToken = 2 * 32 * 32 * 3;  // two frames
 
@@ -463,7 +463,7 @@ void Engine::State::lead() {
 void Engine::State::follow() {
   for (;;) {
     std::optional<Traced> idle(std::in_place, compute.trace, TracePhase::kIdle);
-    const StepMessage message = decoded_message(control.receive());
+    StepMessage message = decoded_message(control.receive());
     idle.reset();
     if (message.plan.stop) {
       return;

@@ -34,7 +34,7 @@ StepRunner::StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::
       moves_(cache_, model.layers(), *ranks.ring, compute),
       rounds_(model, ranks, compute) {}
 
-StepResult StepRunner::run(const StepMessage& message) {
+StepResult StepRunner::run(StepMessage& message) {
   StepResult result;
   {
     const Traced step(compute_.trace, TracePhase::kStep, static_cast<std::int32_t>(message.plan.step));
@@ -55,7 +55,7 @@ StepResult StepRunner::run(const StepMessage& message) {
   return result;
 }
 
-void StepRunner::execute(const StepMessage& message, StepResult& result) {
+void StepRunner::execute(StepMessage& message, StepResult& result) {
   begin(message);
   rounds_.encode(message.plan, result);
   std::span<const Chunk> wave = first_wave(message.plan.chunks);
@@ -97,7 +97,7 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
 }
 
 // Sequences that go, shrink and come.
-void StepRunner::begin(const StepMessage& message) {
+void StepRunner::begin(StepMessage& message) {
   const StepPlan& plan = message.plan;
   for (const RequestId id : plan.releases) {
     rounds_.end(id);
@@ -112,7 +112,7 @@ void StepRunner::begin(const StepMessage& message) {
   }
   for (std::size_t i = 0; i < plan.starts.size(); ++i) {
     Sequence sequence;
-    sequence.prompt = message.payloads[i].prompt;
+    sequence.prompt = std::move(message.payloads[i].prompt);
     sequence.sampling = message.payloads[i].sampling;
     const SequenceStart& start = plan.starts[i];
     sequence.span = start.span;
@@ -215,8 +215,8 @@ void StepRunner::stage(const Chunk& chunk, StepInputs& inputs, std::vector<Chunk
     inputs.positions.push_back(drawn ? Position{position, position, position}
                                      : sequence.prompt.positions[static_cast<std::size_t>(index)]);
     inputs.indices.push_back(index);
-    inputs.slots.push_back({sequence.pages[static_cast<std::size_t>(index / kPageTokens)],
-                            static_cast<int>(index % kPageTokens)});
+    inputs.slots.push_back(
+        {sequence.pages[static_cast<std::size_t>(index / kPageTokens)], static_cast<int>(index % kPageTokens)});
   }
   SequenceRows rows;
   rows.first_row = first_row;

@@ -22,8 +22,8 @@ class StepRunner {
   // pages: KV pages of this rank's member.
   StepRunner(Model& model, Ranks& ranks, const Compute& compute, std::int32_t pages, RingTransport transport);
 
-  // Collective: every rank is called with the same message.
-  StepResult run(const StepMessage& message);
+  // Collective: every rank is called with the same message. Takes the payloads out of it.
+  StepResult run(StepMessage& message);
 
   // True when the members of the span send each other pages and rows instead of seeing each other's pools.
   bool sends_pages(const Span& span) const { return span.members > 1 && !cache_.ring_layer(0).shared_by(span); }
@@ -31,7 +31,7 @@ class StepRunner {
   std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
  private:
-  void execute(const StepMessage& message, StepResult& result);
+  void execute(StepMessage& message, StepResult& result);
   struct Sequence {
     Prompt prompt;
     SamplingSettings sampling;
@@ -41,7 +41,7 @@ class StepRunner {
     std::int64_t computed = 0;
   };
 
-  void begin(const StepMessage& message);
+  void begin(StepMessage& message);
   // Chunks that go through the layers together; `next`: those behind them, none after the last.
   void run_wave(std::span<const Chunk> wave, std::span<const Chunk> next, StepResult& result);
   void grow(const Growth& growth, bool at_once);

@@ -5,8 +5,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <string>
 #include <utility>
 
 #include "monitoring/error.h"
@@ -27,12 +25,6 @@ AnonymousMemory::AnonymousMemory(std::size_t bytes, std::string_view what) : byt
   // Fewer TLB misses while weights stream by; a system without huge pages says no and loses nothing else.
   (void)madvise(region, bytes, MADV_HUGEPAGE);
   data_ = static_cast<std::byte*>(region);
-}
-
-bool AnonymousMemory::huge_pages() {
-  std::ifstream settings("/sys/kernel/mm/transparent_hugepage/enabled");  // e.g. "always [madvise] never"
-  std::string words;
-  return std::getline(settings, words) && words.find("[never]") == std::string::npos;
 }
 
 AnonymousMemory::~AnonymousMemory() {

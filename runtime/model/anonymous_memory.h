@@ -19,9 +19,6 @@ class AnonymousMemory {
   std::byte* data() const { return data_; }  // page-aligned; null when bytes() == 0
   std::size_t bytes() const { return bytes_; }
 
-  // Whether the system gives pages of 2 MiB to a process that asks for them.
-  static bool huge_pages();
-
  private:
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;

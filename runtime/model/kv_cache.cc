@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/large_memory.h"
 #include "monitoring/check.h"
 #include "monitoring/error.h"
 #include "runtime/model/model.h"
@@ -55,7 +56,7 @@ std::size_t KvCache::bytes_per_page(const KvLayout& layout, int layers) {
 
 std::int64_t KvCache::resident_bytes(std::int64_t pages) const {
   const bool shared = memory_.data() == nullptr;
-  const bool huge = shared ? ring_memory_.huge_pages() : AnonymousMemory::huge_pages();
+  const bool huge = shared ? ring_memory_.huge_pages() : gives_huge_pages(MemoryKind::kPrivate);
   const std::int64_t system_page = huge ? std::int64_t{2} << 20 : 1;
   const std::int64_t origin = shared ? own_ - ring_memory_.pools().data() : 0;
   const auto all = static_cast<std::int64_t>(shared ? ring_memory_.pools().size() : memory_.bytes());

@@ -33,12 +33,18 @@ def loops_over_k(instructions, prefetches):
 def main(paths):
     seen, bad = 0, []
     for path in paths:
-        for name, instructions in functions(path).items():
+        found = functions(path)
+        kinds = lambda loop: {kind for name in found for kind in re.findall(loop + r"<(\d+, \w+)[,>]", name)}
+        bad += [f"{path}: dot_slice<{kind}> without a dot_panel of its own: its sums are on the stack" for kind in kinds("dot_slice") - kinds("dot_panel")]
+        for name, instructions in found.items():
             if not re.search(r"((fma|dot)_tile|dot_panel)<", name):
                 continue
-            for body in loops_over_k(instructions, not re.search(r"dot_panel<\d+, false>", name)):
+            before = seen
+            for body in loops_over_k(instructions, not re.search(r"dot_panel<\d+, false", name)):
                 seen += 1
                 bad += [f"{name}: {t}" for t in body if re.search(r"%r[sb]p", t)]
+            if "dot_panel<" in name and seen == before:
+                bad.append(f"{name}: no loop over k")
     print(f"{seen} loops over k, {len(bad)} instructions on the stack")
     print("\n".join(bad[:20]))
     return 1 if bad or seen == 0 else 0

@@ -82,21 +82,27 @@ TEST_P(TilesOfAvx512, EqualTheDefinition) {
   const Body tested = GetParam().body();
   for (const Shape& s : {Shape{33, 37, 1, WeightType::kBf16}, Shape{64, 2, 1, WeightType::kBf16},
                          Shape{40, 74, 2, WeightType::kBf16}, Shape{32, 1200, 4, WeightType::kBf16},
+                         Shape{528, 36, 2, WeightType::kBf16}, Shape{200, 1200, 4, WeightType::kBf16},
                          Shape{48, 131, 1, WeightType::kF8E4M3}, Shape{64, 384, 2, WeightType::kF8E4M3}}) {
     Numbers numbers(static_cast<std::uint64_t>(s.k));
     const Stored stored(numbers, s.type, s.n, s.k, true, /*wild=*/true);
     const Packed packed(stored, PanelOrder::kPlain, s.slices);
     for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-      ThreadPool pool(2);
       const auto x = numbers.rows(70 * s.k, true, precision == Precision::kBf16);
-      for (const std::int64_t rows : {1, 2, 4, 7, 12, 13, 30, 70}) {
-        std::vector<float> out(static_cast<std::size_t>(rows * s.n));
-        matmul({&tested, &pool, precision},
-               {.x = {x.data(), rows, s.k}, .w = packed.matrix, .out = {out.data(), rows, s.n}});
+      for (const std::int64_t rows : {1, 2, 3, 4, 7, 12, 13, 30, 70}) {
+        std::vector<float> expected;
         for (std::int64_t i = 0; i < rows * s.n; ++i) {
-          const float expected = test::product(x.data() + i / s.n * s.k, stored, i % s.n, s.slices, precision);
-          ASSERT_EQ(std::memcmp(&out[static_cast<std::size_t>(i)], &expected, sizeof expected), 0)
-              << "N " << s.n << " K " << s.k << " M " << rows << " row " << i / s.n << " column " << i % s.n;
+          expected.push_back(test::product(x.data() + i / s.n * s.k, stored, i % s.n, s.slices, precision));
+        }
+        for (const int threads : {1, 2}) {  // one: several panels in a job; two: one in each, as the matrices are small
+          ThreadPool pool(threads);
+          std::vector<float> out(expected.size());
+          matmul({&tested, &pool, precision},
+                 {.x = {x.data(), rows, s.k}, .w = packed.matrix, .out = {out.data(), rows, s.n}});
+          for (std::size_t i = 0; i < out.size(); ++i) {
+            ASSERT_EQ(std::memcmp(&out[i], &expected[i], sizeof(float)), 0)
+                << "N " << s.n << " K " << s.k << " M " << rows << " threads " << threads << " element " << i;
+          }
         }
       }
     }

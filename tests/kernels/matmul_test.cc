@@ -16,7 +16,7 @@ using test::Order;
 using test::Packed;
 using test::Stored;
 
-constexpr std::int64_t kRowCounts[] = {1, 2, 3, 7, 8, 64, 511};
+constexpr std::int64_t kRowCounts[] = {1, 2, 3, 4, 7, 8, 64, 511};
 constexpr std::int64_t kRowsMax = 511;
 
 ThreadPool& pool_of(int threads) {
@@ -68,6 +68,7 @@ const Shape kShapes[] = {
     {48, 128, 2, WeightType::kF8E4M3, true, 64},  // a shard that begins inside a block
     {64, 1024, 8, WeightType::kF8E4M3},
     {64, 96, 2, WeightType::kF8E4M3, false, 416, 96},
+    {1040, 192, 8},
     {528, 36, 2},  // panels enough that few rows take several at once
     {528, 132, 1, WeightType::kF8E4M3},
 };

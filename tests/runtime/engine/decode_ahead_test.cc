@@ -113,8 +113,9 @@ TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
       if (pair + 2 < kPairs) {
         add(pair + 2);
       }
-      while (decoders_first && !ahead.pending().empty()) {
-        ahead.wait_for_more(ahead.decoded().size(), std::chrono::steady_clock::now() + 1s);
+      for (std::size_t decoded = ahead.decoded().size(); decoders_first && !ahead.pending().empty();
+           decoded = ahead.decoded().size()) {
+        ahead.wait_for_more(decoded, std::chrono::steady_clock::now() + 1s);
       }
       for (const std::uint64_t id : {1, 2}) {
         std::vector<std::uint8_t> patches = ahead.take(RequestId{id}, pair);
@@ -137,6 +138,17 @@ TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
     ahead.drop(RequestId{3});
     ahead.drop(RequestId{4});
     EXPECT_EQ(ahead.spare_bytes(), 0) << "who needed it is gone";
+    const std::int64_t reused = ahead.reused_units();
+    for (std::int32_t pair = 0; pair < 3; ++pair) {
+      ahead.add(RequestId{5}, media, pair, unit(0, pair, false));
+    }
+    while (ahead.decoded().size() < 3) {
+      ahead.wait_for_more(ahead.decoded().size(), std::chrono::steady_clock::now() + 1ms);
+    }
+    ahead.give_back(ahead.take(RequestId{5}, 0));
+    ahead.add(RequestId{5}, media, 3, unit(0, 3, false));
+    EXPECT_EQ(ahead.take(RequestId{5}, 3), narrow_units[3]);
+    EXPECT_EQ(ahead.reused_units(), reused + 1) << "those that were dropped while they were decoded count no more";
   }
 }
 

@@ -4,8 +4,11 @@
 #include <limits>
 
 #include "kernels/body.h"
+#include "kernels/large_memory.h"
 #include "kernels/thread_pool.h"
 #include "monitoring/error.h"
+#include "parallel/collectives.h"
+#include "parallel/ranks.h"
 #include "runtime/model/model.h"
 
 namespace zoetrope {
@@ -56,7 +59,7 @@ TEST(KvCache, MemoryOfPagesIsInHugePagesAndNoMoreThanThePool) {
   const auto apart = static_cast<std::int32_t>(4 * kHugePage / bytes);  // a layer's region is of four huge pages
   const KvCache cache(kLayout, 3, apart);
   EXPECT_EQ(cache.resident_bytes(apart), 12 * kHugePage);
-  if (!AnonymousMemory::huge_pages()) {
+  if (!gives_huge_pages(MemoryKind::kPrivate)) {
     EXPECT_EQ(cache.resident_bytes(1), 3 * bytes);
     EXPECT_EQ(cache.resident_bytes(apart / 2 + 1), 3 * (apart / 2 + 1) * bytes);
     return;
@@ -64,6 +67,20 @@ TEST(KvCache, MemoryOfPagesIsInHugePagesAndNoMoreThanThePool) {
   EXPECT_EQ(cache.resident_bytes(1), 3 * kHugePage);
   EXPECT_EQ(cache.resident_bytes(apart / 2), 6 * kHugePage);
   EXPECT_EQ(cache.resident_bytes(apart / 2 + 1), 9 * kHugePage);
+}
+
+// Pools of 3 MiB side by side: that of member 1 begins in the middle of a huge page, and ends where all do.
+TEST(KvCache, SharedMemoryOfPagesIsInHugePagesWhereItHasThem) {
+  run_ranks({.ring = 2}, [](Ranks& ranks) {
+    constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+    const auto bytes = static_cast<std::int64_t>(kLayout.page_bytes());
+    const auto pages = static_cast<std::int32_t>(3 * kHugePage / 2 / bytes);
+    const KvCache cache(kLayout, 1, pages, ranks, RingTransport::kShared);
+    const bool huge = cache.ring_memory().huge_pages();
+    EXPECT_EQ(cache.resident_bytes(pages), huge ? 2 * kHugePage : pages * bytes);
+    EXPECT_EQ(cache.resident_bytes(1), huge ? kHugePage : bytes);
+    barrier(*ranks.ring, "both have looked");
+  });
 }
 
 // Rows that were appended to one page and copied to another are what appending them there makes.
