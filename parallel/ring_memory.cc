@@ -66,6 +66,10 @@ RingMemory::RingMemory(Communicator& ring, std::string_view host, std::size_t po
     }
   }
   const auto able = gathered(ring, shares, "members that share memory");
+  for (std::int32_t member = 0; member < ring.size(); ++member) {
+    const auto at = static_cast<std::size_t>(member);
+    hosts_.push_back(able[at] == 1 ? peers[at] : -1 - member);
+  }
   messages_ = !std::all_of(able.begin(), able.end(), [](std::int32_t yes) { return yes == 1; }) ||
               !std::all_of(peers.begin(), peers.end(), [&](std::int32_t peer) { return peer == peers[0]; });
   if (messages_ && wish == RingTransport::kShared) {

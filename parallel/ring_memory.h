@@ -47,6 +47,8 @@ class RingMemory {
   std::span<std::byte> own() const {
     return pools_.subspan(static_cast<std::size_t>(own_) * pool_bytes_, pools_.empty() ? 0 : pool_bytes_);
   }
+  // [members] equal for members that see each other's pools; empty where nobody tried.
+  const std::vector<std::int32_t>& hosts() const { return hosts_; }
   bool huge_pages() const { return memory_ != nullptr && memory_->huge_pages(); }
   // [members] index of that member's pool in pools(), -1: not there.
   const std::vector<int>& places() const { return places_; }
@@ -59,6 +61,7 @@ class RingMemory {
   std::size_t pool_bytes_ = 0;
   int own_ = 0;
   std::vector<int> places_;
+  std::vector<std::int32_t> hosts_;
   bool messages_ = true;  // some pair of members needs them
 };
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "kernels/attention_walk.h"
@@ -31,10 +32,10 @@ double quickest(const std::function<void()>& run) {
   double best = 1e9;
   for (int turn = 0; turn < 4; ++turn) {
     best = std::min(best, seconds_of([&] {
-                      for (int i = 0; i < count; ++i) {
-                        run();
-                      }
-                    }) / count);
+                            for (int i = 0; i < count; ++i) {
+                              run();
+                            }
+                          }) / count);
   }
   return best;
 }
@@ -99,15 +100,15 @@ void measure_attention(RingRates& rates, const Compute& compute, const KvLayout&
   rates.partial_seconds = quickest([&] { merge_partials(compute, layout.head_dim, a.view(), b.view()); }) / kRows;
 }
 
-// Every member sends to the next one and receives from the one before.
-void measure_messages(RingRates& rates, Communicator& ring, const Compute& compute, const KvLayout& layout, int heads) {
-  const int next = (ring.rank() + 1) % ring.size(), before = (ring.rank() + ring.size() - 1) % ring.size();
+// This member sends to `next` and receives from `before`; where they are itself it has nobody and waits for the others.
+void measure_messages(RingRates& rates, Communicator& ring, int next, int before, const Compute& compute,
+                      const KvLayout& layout, int heads) {
   const std::size_t bytes = std::max<std::size_t>(layout.page_bytes(), std::size_t{1} << 18);
   std::vector<std::byte> out(4 * bytes), in(4 * bytes);
   const auto post = [&](std::size_t size, std::size_t parts) {
     std::vector<SendPart> sends;
     std::vector<ReceivePart> receives;
-    for (std::size_t part = 0; part < parts; ++part) {
+    for (std::size_t part = 0; part < parts && next != ring.rank(); ++part) {
       sends.push_back({next, std::span(out).subspan(part * bytes, size)});
       receives.push_back({before, std::span(in).subspan(part * bytes, size)});
     }
@@ -149,8 +150,37 @@ RingRates measured_rates(Communicator& ring, const Compute& compute, const KvLay
     return rates;
   }
   measure_attention(rates, compute, layout, heads);
-  measure_messages(rates, ring, compute, layout, heads);
+  measure_messages(rates, ring, (ring.rank() + 1) % ring.size(), (ring.rank() + ring.size() - 1) % ring.size(), compute,
+                   layout, heads);
   const auto told = broadcast(ring, std::as_bytes(std::span(&rates, 1)), 0, "rates of the ring");
+  check_eq(told.size(), sizeof(rates), "rates have their size");
+  std::memcpy(&rates, told.data(), sizeof(rates));
+  return rates;
+}
+
+RingRates rates_within_hosts(Communicator& ring, const Compute& compute, const KvLayout& layout, int heads,
+                             RingRates rates, std::span<const std::int32_t> hosts) {
+  check_eq(std::ssize(hosts), std::int64_t{ring.size()}, "every member has a host");
+  // Of each host the first with the second, the third with the fourth ...
+  std::vector<int> partner(hosts.size());
+  std::map<std::int32_t, int> alone;
+  int teller = -1;
+  for (int member = 0; member < ring.size(); ++member) {
+    partner[static_cast<std::size_t>(member)] = member;
+    const auto [at, fresh] = alone.emplace(hosts[static_cast<std::size_t>(member)], member);
+    if (!fresh) {
+      partner[static_cast<std::size_t>(member)] = at->second;
+      partner[static_cast<std::size_t>(at->second)] = member;
+      teller = teller < 0 ? at->second : std::min(teller, at->second);
+      alone.erase(at);
+    }
+  }
+  if (teller < 0) {
+    return {};
+  }
+  const int own = partner[static_cast<std::size_t>(ring.rank())];
+  measure_messages(rates, ring, own, own, compute, layout, heads);
+  const auto told = broadcast(ring, std::as_bytes(std::span(&rates, 1)), teller, "rates within hosts");
   check_eq(told.size(), sizeof(rates), "rates have their size");
   std::memcpy(&rates, told.data(), sizeof(rates));
   return rates;

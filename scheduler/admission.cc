@@ -35,30 +35,43 @@ int Planner::State::members_max() const {
   return limits.span_members > 0 ? limits.span_members : members;
 }
 
-// Work of the busiest of so many members from `computed` tokens of a request until its answer.
-double Planner::State::work_of(const Request& request, std::int64_t computed, int members) const {
+// What the members of a span pay each other: less where all see each other's pages.
+const WorkModel& Planner::State::work_in(const Span& span) const {
+  const auto host = [&](int slot) { return limits.hosts[static_cast<std::size_t>(span.member_at(slot))]; };
+  bool one_host = !limits.hosts.empty();
+  for (int slot = 1; one_host && slot < span.members; ++slot) {
+    one_host = host(slot) == host(0);
+  }
+  return one_host ? limits.host_work : limits.work;
+}
+
+// Work of the busiest member of a span from `computed` tokens of a request until its answer.
+double Planner::State::work_of(const Request& request, std::int64_t computed, const Span& span) const {
+  const WorkModel& work = work_in(span);
   const std::int64_t drawn = std::min(request.new_tokens_max, kAnswerTokens);
-  return limits.work.of_span(members, computed, request.prompt_tokens - computed, limits.chunk_tokens_max) +
-         static_cast<double>(drawn) * limits.work.of_span(members, request.prompt_tokens, 1, limits.chunk_tokens_max);
+  return work.of_span(span.members, computed, request.prompt_tokens - computed, limits.chunk_tokens_max) +
+         static_cast<double>(drawn) * work.of_span(span.members, request.prompt_tokens, 1, limits.chunk_tokens_max);
 }
 
 // True where twice as many members take work off the busiest, enough of it.
-bool Planner::State::widening_pays(const Request& request, std::int64_t computed, int members) const {
-  return work_of(request, computed, members * 2) < kWorthSpanning * work_of(request, computed, members);
+bool Planner::State::widening_pays(const Request& request, std::int64_t computed, const Span& span) const {
+  Span wider = span;
+  wider.members *= 2;
+  return work_of(request, computed, wider) < kWorthSpanning * work_of(request, computed, span);
 }
 
-// How many members a sequence is given when memory does not ask for more: twice as many while that pays. Others that
-// wait or run keep the members busy without any traffic between them.
-int Planner::State::members_wanted(const Request& request) const {
+// How many members, from that one on, a sequence is given when memory does not ask for more: twice as many while that
+// pays. Others that wait or run keep the members busy without any traffic between them.
+int Planner::State::members_wanted(const Request& request, int first_member) const {
   if (limits.span_members > 0) {
     return limits.span_members;
   }
-  int members = 1;
-  while (waiting.size() + running.size() <= 1 && members < members_max() &&
-         pages_of(request.prompt_tokens) / (members * 2) >= limits.span_pages && widening_pays(request, 0, members)) {
-    members *= 2;
+  Span span{.members = 1, .first_member = first_member, .ring = layout.ring};
+  while (waiting.size() + running.size() <= 1 && span.members < members_max() &&
+         pages_of(request.prompt_tokens) / (span.members * 2) >= limits.span_pages && widening_pays(request, 0, span)) {
+    span.members *= 2;
   }
-  return members;
+  return span.members;
 }
 
 // Pages that the fullest member of a span could give, or -1 when one has no room for another sequence or for what it
@@ -94,15 +107,22 @@ bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_
 }
 
 // Where a sequence goes, with the pages of its prompt now and those of its longest answer at most. The widest span is
-// of as many members as wanted, of more only where fewer cannot hold the pages at the end, with the most room; the
-// sequence begins on as few of them as hold its prompt.
+// of as many members as wanted, among those where so many pay, of more only where fewer cannot hold the pages at the
+// end, with the most room; the sequence begins on as few of them as hold its prompt.
 std::optional<Planner::State::Place> Planner::State::place_for(const Request& request) const {
   const std::int32_t planned = pages_of(request.prompt_tokens), pages = pages_of(tokens_max(request));
-  const int wanted = members_wanted(request);
+  std::vector<int> wanted_at;
+  for (int first = 0; first < layout.ring; ++first) {
+    wanted_at.push_back(members_wanted(request, first));
+  }
+  const int wanted = std::ranges::max(wanted_at);
   for (int members = wanted; members <= members_max(); members *= 2) {
     std::optional<Span> best;
     for (int first = 0; first < layout.ring; ++first) {
       const Span span{.members = members, .first_member = first, .ring = layout.ring};
+      if (members == wanted && wanted_at[static_cast<std::size_t>(first)] < wanted) {
+        continue;
+      }
       const std::int32_t room = room_of(span, members, pages, nullptr);
       if (room >= 0 && (!best || room > room_of(*best, members, pages, nullptr))) {
         best = span;

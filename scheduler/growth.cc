@@ -113,7 +113,7 @@ bool Planner::State::growth_pays(const Running& r) const {
   const Span wider = widened(r.span, 2 * r.span.members);
   const std::int64_t left = r.request.prompt_tokens - r.computed;
   if (limits.span_members > 0 || wider.members > members_max() || !waiting.empty() || r.computed == 0 || left <= 0 ||
-      pages_of(left) / wider.members < limits.span_pages || !widening_pays(r.request, r.computed, members)) {
+      pages_of(left) / wider.members < limits.span_pages || !widening_pays(r.request, r.computed, r.span)) {
     return false;
   }
   for (int slot = members; slot < wider.members; ++slot) {
@@ -126,9 +126,9 @@ bool Planner::State::growth_pays(const Running& r) const {
       return false;  // it was promised pages in this span
     }
   }
-  const double saved = work_of(r.request, r.computed, members) - work_of(r.request, r.computed, wider.members);
+  const double saved = work_of(r.request, r.computed, r.span) - work_of(r.request, r.computed, wider);
   const auto sent = div_ceil<std::int64_t>(static_cast<std::int64_t>(r.pages.size()), wider.members);
-  return saved > 2 * static_cast<double>(sent) * static_cast<double>(limits.work.page_transfer);
+  return saved > 2 * static_cast<double>(sent) * static_cast<double>(work_in(wider).page_transfer);
 }
 
 // Lets the span grow to twice its members at the end, if they have the pages.

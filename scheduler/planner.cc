@@ -218,6 +218,8 @@ Planner::Planner(Layout layout, SchedulerLimits limits) {
   check(limits.full_chunk_context >= 0 && limits.work.row > 0 && limits.work.row_served <= limits.work.row &&
             limits.work.servers > 0,
         "work is counted in rows and their context");
+  check(limits.hosts.empty() || limits.hosts.size() == static_cast<std::size_t>(layout.ring),
+        "every member of the ring has a host");
   state_ = std::make_unique<State>(layout, limits);
 }
 

@@ -20,10 +20,10 @@
 namespace zoetrope {
 
 struct SchedulerLimits {
-  std::int64_t context_tokens_max = 0;      // of the model (max_position_embeddings)
-  std::int32_t pages_per_member = 0;        // KV pages of each ring member
-  std::int64_t chunk_tokens_max = 1024;     // rows of one member in one step, decode rows included
-  std::int32_t sequences_max = 64;          // running sequences of one member
+  std::int64_t context_tokens_max = 0;   // of the model (max_position_embeddings)
+  std::int32_t pages_per_member = 0;     // KV pages of each ring member
+  std::int64_t chunk_tokens_max = 1024;  // rows of one member in one step, decode rows included
+  std::int32_t sequences_max = 64;       // running sequences of one member
   // A sequence is spread over more members while each would hold this many pages, that takes work off them (work.h) and
   // nobody waits behind it; memory may ask for more members.
   std::int32_t span_pages = 2;
@@ -35,11 +35,15 @@ struct SchedulerLimits {
   std::int64_t stretch_units = 32;
   // The next two stretches are decoded while this one is prefilled; else each when it is encoded. Changes no answer.
   bool look_ahead = true;
-  int span_members = 0;                     // not 0: every sequence spans so many members (a power of two)
+  int span_members = 0;  // not 0: every sequence spans so many members (a power of two)
   // With stages, a step is cut in at most so many waves, each of chunk_tokens_max rows of a member on average.
   int waves_max = 1;
   WaveCost wave_cost = {};
   WorkModel work = {};
+  // [ring] equal for members that see each other's pages, where not all do: spans of such members alone cost what
+  // host_work says. Empty: all spans cost what `work` says.
+  std::vector<std::int32_t> hosts = {};
+  WorkModel host_work = {};
   // While a sequence decodes, a member prefills no more in one step than a whole chunk is at this context, in tokens:
   // beyond it chunks shrink, and each costs the same.
   std::int64_t full_chunk_context = 32768;
@@ -66,14 +70,14 @@ class Planner {
 
   // Admission: nullopt, or one line that says with the numbers why the request can never run.
   std::optional<std::string> refusal(const Request& request) const;
-  void submit(const Request& request);   // refusal(request) must be empty; waits in arrival order
-  void cancel(RequestId id);             // waiting or running; released with the next plan
-  void fail(RequestId id);               // the same, and what it computed is used for nobody else
+  void submit(const Request& request);  // refusal(request) must be empty; waits in arrival order
+  void cancel(RequestId id);            // waiting or running; released with the next plan
+  void fail(RequestId id);              // the same, and what it computed is used for nobody else
 
-  bool idle() const;                     // nothing waits, runs or is to be released
+  bool idle() const;  // nothing waits, runs or is to be released
   std::size_t waiting() const;
   std::size_t running() const;
-  std::vector<std::int32_t> pages_kept() const;    // by the prefix cache alone
+  std::vector<std::int32_t> pages_kept() const;  // by the prefix cache alone
   std::vector<std::int32_t> pages_in_use()
       const;  // handed out or promised, of each ring member; without those only kept
 

@@ -103,9 +103,10 @@ struct Planner::State {
     std::optional<RequestId> waits_for;
   };
   int members_max() const;
-  double work_of(const Request& request, std::int64_t computed, int members) const;
-  bool widening_pays(const Request& request, std::int64_t computed, int members) const;
-  int members_wanted(const Request& request) const;
+  const WorkModel& work_in(const Span& span) const;
+  double work_of(const Request& request, std::int64_t computed, const Span& span) const;
+  bool widening_pays(const Request& request, std::int64_t computed, const Span& span) const;
+  int members_wanted(const Request& request, int first_member) const;
   bool starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const;
   std::int32_t sequences_of(int member) const;
   std::int32_t room_of(const Span& span, int widest, std::int32_t pages, const PrefixCache::Match* match) const;

@@ -18,6 +18,7 @@
 #include "monitoring/trace.h"
 #include "parallel/collectives.h"
 #include "parallel/control_channel.h"
+#include "parallel/ring_rates.h"
 #include "runtime/engine/answer_builder.h"
 #include "runtime/engine/start_checks.h"
 #include "runtime/engine/step_cost.h"
@@ -135,7 +136,7 @@ struct Engine::State {
 
   void agree();
   void load(const std::function<void(double)>& progress);
-  WorkModel measured_work() const;
+  void measure_work(SchedulerLimits& limits) const;
   void start_report(std::int32_t pages);
   void lead();
   void follow();
@@ -194,22 +195,25 @@ void Engine::State::load(const std::function<void(double)>& progress) {
   writer.context_tokens_max = context;
   writer.fingerprints = settings.prefix_cache;
   runner = std::make_unique<StepRunner>(*model, ranks, compute, pages, settings.ring_transport);
-  const WorkModel work = settings.work.value_or(measured_work());
-  planner = std::make_unique<Planner>(ranks.layout,
-                                      SchedulerLimits{.context_tokens_max = context,
-                                                      .pages_per_member = pages,
-                                                      .chunk_tokens_max = chunk_tokens,
-                                                      .sequences_max = settings.sequences_max,
-                                                      .span_pages = settings.span_pages,
-                                                      .stretch_tokens = stretch_tokens_for(settings, *model),
-                                                      .look_ahead = settings.look_ahead,
-                                                      .span_members = settings.span_members,
-                                                      .waves_max = ranks.layout.pp == 1     ? 1
-                                                                   : settings.waves_max > 0 ? settings.waves_max
-                                                                                            : 4 * ranks.layout.pp,
-                                                      .wave_cost = wave_cost(config.text),
-                                                      .work = work,
-                                                      .full_chunk_context = settings.full_chunk_context});
+  SchedulerLimits limits{.context_tokens_max = context,
+                         .pages_per_member = pages,
+                         .chunk_tokens_max = chunk_tokens,
+                         .sequences_max = settings.sequences_max,
+                         .span_pages = settings.span_pages,
+                         .stretch_tokens = stretch_tokens_for(settings, *model),
+                         .look_ahead = settings.look_ahead,
+                         .span_members = settings.span_members,
+                         .waves_max = ranks.layout.pp == 1     ? 1
+                                      : settings.waves_max > 0 ? settings.waves_max
+                                                               : 4 * ranks.layout.pp,
+                         .wave_cost = wave_cost(config.text),
+                         .full_chunk_context = settings.full_chunk_context};
+  measure_work(limits);
+  if (settings.work) {
+    limits.work = limits.host_work = *settings.work;
+  }
+  const WorkModel work = limits.work, host_work = limits.hosts.empty() ? limits.work : limits.host_work;
+  planner = std::make_unique<Planner>(ranks.layout, std::move(limits));
   start_report(pages);
   log::info("engine ready",
             {{"body", compute.body->name},
@@ -220,6 +224,7 @@ void Engine::State::load(const std::function<void(double)>& progress) {
              {"page_visit_tokens", work.shared ? 0 : work.page_visit},
              {"row_visit_tokens", work.row_visit},
              {"exchange_tokens", work.exchange},
+             {"host_exchange_tokens", host_work.exchange},  // of spans within a host
              {"kv_pages", pages},
              {"kv_bytes", static_cast<std::int64_t>(pages) *
                               static_cast<std::int64_t>(KvCache::bytes_per_page(model->kv_layout(), model->layers()))},
@@ -227,15 +232,28 @@ void Engine::State::load(const std::function<void(double)>& progress) {
              {"context_tokens", context}});
 }
 
-// Members see each other's pages where those of the widest span do.
-WorkModel Engine::State::measured_work() const {
-  const int members = std::min<int>(kPageClasses, std::bit_floor(static_cast<unsigned>(ranks.layout.ring)));
-  const Span widest{.members = members, .first_member = 0, .ring = ranks.layout.ring};
-  RingJob job;
-  job.span = widest;
-  return work_model(model->config().text, model->ring_rates(),
-                    RingAttention::step_of(model->kv_layout(), model->config().text.heads / ranks.layout.tp, job,
-                                           !runner->sends_pages(widest)));
+// What spans cost: of one host where all members share one, else over the network, and within the hosts that have
+// several.
+void Engine::State::measure_work(SchedulerLimits& limits) const {
+  const TextConfig& text = model->config().text;
+  const int heads = text.heads / ranks.layout.tp;
+  const auto priced = [&](const RingRates& rates, bool shared) {
+    RingJob job;
+    job.span = {.members = 1, .first_member = 0, .ring = ranks.layout.ring};
+    return work_model(text, rates, RingAttention::step_of(model->kv_layout(), heads, job, shared));
+  };
+  const std::vector<std::int32_t>& hosts = runner->hosts();
+  const bool one_host = !hosts.empty() && std::ranges::count(hosts, hosts[0]) == std::ssize(hosts);
+  limits.work = priced(model->ring_rates(), one_host);
+  if (hosts.empty() || one_host) {
+    return;
+  }
+  const RingRates rates =
+      rates_within_hosts(*ranks.ring, compute, model->kv_layout(), heads, model->ring_rates(), hosts);
+  if (rates.known()) {
+    limits.hosts = hosts;
+    limits.host_work = priced(rates, true);
+  }
 }
 
 void Engine::State::start_report(std::int32_t pages) {

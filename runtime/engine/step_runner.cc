@@ -96,6 +96,16 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
   }
 }
 
+bool StepRunner::sends_pages(const Span& span) const {
+  for (int slot = 1; slot < span.members; ++slot) {
+    const auto host = [&](int of) { return hosts()[static_cast<std::size_t>(span.member_at(of))]; };
+    if (hosts().empty() || host(slot) != host(0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Sequences that go, shrink and come.
 void StepRunner::begin(StepMessage& message) {
   const StepPlan& plan = message.plan;

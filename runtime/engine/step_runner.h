@@ -26,7 +26,9 @@ class StepRunner {
   StepResult run(StepMessage& message);
 
   // True when the members of the span send each other pages and rows instead of seeing each other's pools.
-  bool sends_pages(const Span& span) const { return span.members > 1 && !cache_.ring_layer(0).shared_by(span); }
+  bool sends_pages(const Span& span) const;
+  // [ring] equal for members that see each other's pools; empty where nobody tried.
+  const std::vector<std::int32_t>& hosts() const { return cache_.ring_memory().hosts(); }
   std::int64_t kv_bytes(std::int64_t pages) const { return cache_.resident_bytes(pages); }
   std::string ring_transport() const { return cache_.ring_memory().described(); }  // for the log
 
@@ -36,8 +38,8 @@ class StepRunner {
     Prompt prompt;
     SamplingSettings sampling;
     Span span;
-    std::vector<std::int32_t> pages;       // block table
-    std::vector<std::int32_t> generated;   // drawn tokens that were computed or are about to be
+    std::vector<std::int32_t> pages;      // block table
+    std::vector<std::int32_t> generated;  // drawn tokens that were computed or are about to be
     std::int64_t computed = 0;
   };
 

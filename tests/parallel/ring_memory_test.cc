@@ -34,6 +34,7 @@ TEST(RingMemory, SharesWithinHostsOnly) {
   run_ranks({.ring = 5}, [](Ranks& ranks) {
     const int own = ranks.ring->rank();  // hosts a b a b c
     const RingMemory memory(*ranks.ring, own == 4 ? "c" : own % 2 == 0 ? "a" : "b", kBytes, RingTransport::kAuto);
+    EXPECT_EQ(memory.hosts(), (std::vector<std::int32_t>{0, 1, 0, 1, -5}));
     RingPages pages;
     std::vector<std::int64_t> first_page(memory.places().begin(), memory.places().end());
     pages.first_page = first_page;
@@ -56,7 +57,7 @@ TEST(RingMemory, SharesWithinHostsOnly) {
 TEST(RingMemory, MessagesAreTakenWhenWishedAndSharingIsRefusedWhereItCannotBe) {
   run_ranks({.ring = 2}, [](Ranks& ranks) {
     const RingMemory none(*ranks.ring, "host", kBytes, RingTransport::kMessages);
-    EXPECT_TRUE(none.pools().empty() && none.own().empty() && none.places().empty());
+    EXPECT_TRUE(none.pools().empty() && none.own().empty() && none.places().empty() && none.hosts().empty());
     EXPECT_EQ(none.described(), "messages");
     try {
       const RingMemory impossible(*ranks.ring, ranks.ring->rank() == 0 ? "a" : "b", kBytes, RingTransport::kShared);

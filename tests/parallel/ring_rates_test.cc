@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <vector>
 
 #include "kernels/body.h"
 #include "parallel/collectives.h"
@@ -26,6 +27,24 @@ TEST(RingRates, AreMeasuredAndTheSameForEveryMember) {
     EXPECT_LT(rates.page_seconds, 1);
     EXPECT_GE(rates.hidden, 0);
     EXPECT_LE(rates.hidden, 1);
+  });
+}
+
+TEST(RingRates, WithinHostsAreOfTheFirstMembersThatShareOne) {
+  run_ranks({.ring = 5}, [](Ranks& ranks) {
+    ThreadPool pool(1);
+    const Compute compute{&body(best_body()), &pool, Precision::kBf16};
+    const KvLayout layout{.kv_heads = 2, .head_dim = 64, .precision = Precision::kBf16};
+    const RingRates far{.page_seconds = 1, .message_seconds = 100, .byte_seconds = 100};
+    const std::vector<std::int32_t> apart{3, 1, 4, -7, -8};
+    EXPECT_FALSE(rates_within_hosts(*ranks.ring, compute, layout, 8, far, apart).known());
+    const std::vector<std::int32_t> hosts{3, 1, 1, 4, 1};  // members 1 and 2; 4 has nobody left
+    const RingRates rates = rates_within_hosts(*ranks.ring, compute, layout, 8, far, hosts);
+    EXPECT_TRUE(all_equal(*ranks.ring, std::as_bytes(std::span(&rates, 1)), "rates"));
+    EXPECT_EQ(rates.page_seconds, 1) << "arithmetic is the same everywhere";
+    EXPECT_GT(rates.message_seconds, 0);
+    EXPECT_LT(rates.message_seconds, 1);
+    EXPECT_LT(rates.byte_seconds, 1);
   });
 }
 

@@ -177,6 +177,32 @@ TEST(Planner, SpreadsWhereThatTakesWorkOffMembers) {
   EXPECT_EQ(members(80000, 256 * 128, 1000), 4) << "and where messages are quicker";
 }
 
+// Members 0, 1, 2 share a host and 3 is on another one: over the network a message costs as much as attending to two
+// million tokens, within a host as much as a hundred.
+TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
+  SchedulerLimits bounds = limits(10000, 1024);
+  bounds.context_tokens_max = 2000000;
+  bounds.work = {.row = 4096, .page_visit = 1000, .row_visit = 1000, .exchange = 2000000};
+  bounds.host_work = {.row = 4096, .shared = true, .row_visit = 10, .exchange = 100};
+  bounds.hosts = {0, 0, 0, 7};
+  {
+    Planner planner({.ring = 4, .tp = 1}, bounds);
+    planner.submit(request(1, 256 * 128, 1000));
+    const Span span = planner.plan().starts.at(0).span;
+    EXPECT_EQ(span.members, 2) << "four would cross the network";
+    EXPECT_LE(span.first_member, 1);
+  }
+  {
+    Planner planner({.ring = 4, .tp = 1}, bounds);
+    planner.submit(request(1, 256 * 1024, 1000));
+    EXPECT_EQ(planner.plan().starts.at(0).span.members, 4) << "so long that the network pays";
+  }
+  bounds.hosts = {0, 1, 2, 3};
+  Planner planner({.ring = 4, .tp = 1}, bounds);
+  planner.submit(request(1, 256 * 128, 1000));
+  EXPECT_EQ(planner.plan().starts.at(0).span.members, 1) << "nobody shares a host";
+}
+
 // Frames so large that a stretch has fewer than there are ranks: none of the ranks is left out.
 TEST(Planner, DealsFewUnitsToRanksInTurn) {
   SchedulerLimits bounds = limits(100, 4096);
