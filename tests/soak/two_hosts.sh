@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # two_hosts.sh [--delay MS] PROGRAM [FILM [QUESTION]]: two hosts on one machine, each a network namespace with a hostname of its own, joined by a
 # link of 1 Gbit/s. A rank on each. Passes when both together answer with the tokens of one process, over messages (chosen by themselves),
-# when shared memory is refused, when a prompt of sample length (no FILM named) stays on one of them with --delay and goes to both without, where the span is theirs to choose, and when the ring's cost model chooses well for steps of 1 to 256 tokens (`bench ring --quick`,
-# the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes. With --delay every packet arrives so many
-# milliseconds later (slow_link.py); else the link has no delay.
+# when shared memory is refused, when, where the span is theirs to choose, a prompt of sample length (no FILM named) stays on one of them with
+# --delay and goes to both without, and with --delay and two ranks on each host to the two of one, and when the ring's cost model chooses well for
+# steps of 1 to 256 tokens (`bench ring --quick`, the quickest of three turns; at most 10 % slower than the other pass) and chooses both passes.
+# With --delay every packet arrives so many milliseconds later (slow_link.py); else the link has no delay.
 # Needs root, iproute2 and Open MPI, with --delay /dev/net/tun. All names and addresses are those of the namespaces it makes; it removes them
 # whatever happens.
 set -euo pipefail
@@ -73,19 +74,23 @@ exec ip netns exec "$host" unshare -u sh -c "hostname $host; $*"
 AGENT
 chmod +x "$work/agent"
 
-# two_hosts SECONDS ARGUMENT...: the program, a rank on each host; at most so many seconds.
+# two_hosts SECONDS ARGUMENT...: the program, $per_host ranks on each host; at most so many seconds.
 two_hosts() {
   local seconds=$1
   shift
   timeout -k 5 "$seconds" ip netns exec "$one" unshare -u sh -c 'hostname "$0"; exec "$@"' "$one" \
-    "$source/deploy/mpi/launch.sh" 2 --host "$one:1,$two:1" --mca plm_rsh_agent "$work/agent" \
+    "$source/deploy/mpi/launch.sh" $((2 * per_host)) --host "$one:$per_host,$two:$per_host" --mca plm_rsh_agent "$work/agent" \
     --mca oob_tcp_if_include link0 --mca btl_tcp_if_include link0 "$program" "$@"
 }
 
+per_host=1
 words=(ask --json --verbose --video "$film" --max-tokens 16 "$question")
 timeout 120 "$program" "${words[@]}" >"$work/alone.json" 2>"$work/alone.log"
 two_hosts 240 "${words[@]}" --span 2 >"$work/two.json" 2>"$work/two.log" || { cat "$work/two.log" >&2; exit 1; }
 two_hosts 240 "${words[@]}" >"$work/free.json" 2>"$work/free.log" || { cat "$work/free.log" >&2; exit 1; }
+per_host=2
+two_hosts 240 "${words[@]}" --threads 1 >"$work/four.json" 2>"$work/four.log" || { cat "$work/four.log" >&2; exit 1; }
+per_host=1
 if two_hosts 60 "${words[@]}" --span 2 --ring-transport shared >"$work/shared.json" 2>"$work/shared.log"; then
   echo "two_hosts.sh: memory was shared between hosts" >&2
   exit 1
@@ -109,12 +114,16 @@ expect("ring_transport=messages" in read("two.log"), f"expected messages between
 expect("several hosts" in read("shared.log"), f"expected shared memory to be refused: {read('shared.log')}")
 print(f"{alone['usage']['prompt_tokens']} prompt tokens, {len(alone['token_ids'])} drawn: the same tokens and log-probabilities on two hosts, by messages")
 free, log = json.loads(read("free.json")), read("free.log")
-number = lambda name: int(log.split(name + "=")[1].split()[0])
+four, log_of_four = json.loads(read("four.json")), read("four.log")
+number = lambda name, log=log: int(log.split(name + "=")[1].split()[0])
 expect(drawn(alone) == drawn(free), f"two hosts draw other tokens where the span is theirs to choose: {drawn(free)}")
 print(f"without --span: {number('members')} member; a message costs as much as attending to {number('exchange_tokens')} tokens")
 wanted = 1 if delay else 2
 expect(own_film or number("members") == wanted,
        f"a prompt of {alone['usage']['prompt_tokens']} tokens, a message of {number('exchange_tokens')}: found {number('members')} members, expected {wanted}")
+expect(drawn(alone) == drawn(four), f"two ranks on each host draw other tokens: {drawn(four)}")
+print(f"two ranks on each host: {number('members', log_of_four)} members; a message costs as much as {number(' exchange_tokens', log_of_four)} tokens, within a host {number('host_exchange_tokens', log_of_four)}")
+expect(own_film or not delay or number("members", log_of_four) == 2, "with a slow link the prompt is expected on the two ranks of a host")
 wire = [row for row in json.loads(read("fabric.json")) if row["operation"].startswith("latency")]
 print("the link: " + ", ".join(f"{row['bytes']} bytes in {1e3 * row['seconds']:.2f} ms" for row in (wire[0], wire[-1])))
 expect(wire[0]["seconds"] >= delay, "the link is faster than it was made")
