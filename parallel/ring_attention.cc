@@ -85,7 +85,7 @@ int visits_of(const KvLayout& layout, const Span& span, std::int64_t pages) {
 
 RingAttention::RingAttention(Communicator& ring, Compute compute, const KvLayout& layout, RingPass pass,
                              const RingRates& rates)
-    : ring_(ring), compute_(compute), layout_(layout), pass_(pass), rates_(rates) {}
+    : ring_(ring), compute_(compute), layout_(layout), pass_(pass), rates_(rates), host_rates_(rates) {}
 
 std::int64_t RingAttention::query_bytes(const KvLayout& layout, int heads, const RingJob& job) {
   const RingStep step = step_of(layout, heads, job, false);
@@ -142,7 +142,8 @@ bool RingAttention::passes_pages(int heads, const RingJob& job, bool shared) con
   }
   if (pass_ == RingPass::kLeastTime && rates_.known()) {
     const RingStep step = step_of(layout_, heads, job, shared);
-    return seconds_by_pages(rates_, step) < seconds_by_queries(rates_, step);
+    const RingRates& rates = shared ? host_rates_ : rates_;
+    return seconds_by_pages(rates, step) < seconds_by_queries(rates, step);
   }
   return shared ? job.tokens >= job.span.members * Span::kRunRows
                 : page_bytes(layout_, job) < query_bytes(layout_, heads, job);
@@ -308,7 +309,7 @@ struct RingAttention::Round {
 
   RingWire wire;
   std::vector<std::vector<Share>> shares;  // [jobs][members of the span]
-  Exchange travel;  // last: dropped before the memory it uses
+  Exchange travel;                         // last: dropped before the memory it uses
 };
 
 // What one turn of a round sends and receives.
@@ -495,8 +496,8 @@ std::byte* RingAttention::VisitMemory::at_least(std::size_t count) {
 
 // The pages of one turn: a subtree of the classes of the member that visits.
 struct RingAttention::Visit {
-  int leaf = 0;                  // whose low bits are the slot that visits
-  std::vector<PageRef> refs;     // where they lie while they visit
+  int leaf = 0;               // whose low bits are the slot that visits
+  std::vector<PageRef> refs;  // where they lie while they visit
   KvPages where;
   Exchange travel;
 };

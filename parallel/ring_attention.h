@@ -64,6 +64,8 @@ class RingAttention {
   // The job as the cost model sees it.
   static RingStep step_of(const KvLayout& layout, int heads, const RingJob& job, bool shared);
   const RingRates& rates() const { return rates_; }
+  // What decides for spans whose members see each other's pages, where others do not; the same at every member.
+  void set_host_rates(const RingRates& rates) { host_rates_ = rates; }
   // The most partials of one row that have existed at once on its member and on the way to it.
   int partials_alive_max() const { return partials_alive_max_; }
 
@@ -91,8 +93,8 @@ class RingAttention {
   Compute compute_;
   KvLayout layout_;
   RingPass pass_;
-  RingRates rates_;
-  std::vector<float> rows_;                // K and V rows for own pages
+  RingRates rates_, host_rates_;
+  std::vector<float> rows_;  // K and V rows for own pages
   // Where pages visit, of this turn and of the next. In huge pages: attention reads them as fast as those at home.
   struct VisitMemory {
     std::unique_ptr<HostMemory> memory;

@@ -118,17 +118,22 @@ void measure_messages(RingRates& rates, Communicator& ring, int next, int before
   // As long as about three transfers, on every member: it is their messages that must move meanwhile.
   const std::int64_t rows = std::max(1, 4 * kTileRows / std::max(1, heads / layout.kv_heads));
   Attention attention(compute, layout, heads, rows);
-  for (int turn = 0; turn < 6; ++turn) {
+  // Members leave a barrier of the whole ring as far apart as its slowest message: who talk to each other meet again.
+  const auto meet = [&] {
     barrier(ring, "rates of the ring");
+    post(1, 1).wait();
+  };
+  for (int turn = 0; turn < 6; ++turn) {
+    meet();
     message = std::min(message, seconds_of([&] {
                                   for (int i = 0; i < kMessages; ++i) {
                                     post(1, 1).wait();
                                   }
                                 }) / kMessages);
-    barrier(ring, "rates of the ring");
+    meet();
     pages = std::min(pages, seconds_of([&] { post(bytes, 4).wait(); }));
     work = std::min(work, seconds_of([&] { attention.run(); }));
-    barrier(ring, "rates of the ring");
+    meet();
     together = std::min(together, seconds_of([&] {
                           Exchange exchange = post(bytes, 4);
                           const Meanwhile meanwhile({&exchange, nullptr});

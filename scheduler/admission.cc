@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "scheduler/planner_state.h"
@@ -111,26 +112,31 @@ bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_
 // end, with the most room; the sequence begins on as few of them as hold its prompt.
 std::optional<Planner::State::Place> Planner::State::place_for(const Request& request) const {
   const std::int32_t planned = pages_of(request.prompt_tokens), pages = pages_of(tokens_max(request));
-  std::vector<int> wanted_at;
-  for (int first = 0; first < layout.ring; ++first) {
-    wanted_at.push_back(members_wanted(request, first));
+  std::vector<int> wanted_at(static_cast<std::size_t>(layout.ring), members_wanted(request, 0));
+  for (int first = 1; first < layout.ring && !limits.hosts.empty(); ++first) {
+    wanted_at[static_cast<std::size_t>(first)] = members_wanted(request, first);
   }
   const int wanted = std::ranges::max(wanted_at);
   for (int members = wanted; members <= members_max(); members *= 2) {
+    // The most room; where that is equal, where more members pay, and where they pay less.
     std::optional<Span> best;
+    std::tuple<std::int32_t, int, double> best_of;
     for (int first = 0; first < layout.ring; ++first) {
       const Span span{.members = members, .first_member = first, .ring = layout.ring};
-      if (members == wanted && wanted_at[static_cast<std::size_t>(first)] < wanted) {
+      const int wanted_here = wanted_at[static_cast<std::size_t>(first)];
+      const std::int32_t room = room_of(span, members, pages, nullptr);
+      if (room < 0 || (members == wanted && wanted_here < wanted)) {
         continue;
       }
-      const std::int32_t room = room_of(span, members, pages, nullptr);
-      if (room >= 0 && (!best || room > room_of(*best, members, pages, nullptr))) {
+      const std::tuple of{room, wanted_here, limits.hosts.empty() ? 0.0 : -work_of(request, 0, span)};
+      if (!best || of > best_of) {
         best = span;
+        best_of = of;
       }
     }
     if (best) {
       Place place{.span = *best, .widest = *best};
-      place.span.members = wanted;
+      place.span.members = wanted_at[static_cast<std::size_t>(best->first_member)];
       while (!starts_in(place.span, place.widest, planned, pages)) {
         place.span.members *= 2;
       }

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,14 +8,15 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <system_error>
 
+#include "monitoring/error.h"
 #include "runtime/batch/batch.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/launch.h"
@@ -57,12 +59,23 @@ void print_answer(const BatchAnswer& line) {
   std::fflush(stdout);
 }
 
-// For a signal handler, which may allocate nothing.
-std::atomic<const std::string*> stop_message{nullptr};
+// For a signal handler, which may allocate nothing and free nothing.
+std::array<char, 4608> stop_text{};
+std::size_t stop_text_size = 0;
+std::atomic<bool> stop_text_waits{false};
 constexpr std::array<int, 3> kStops{SIGINT, SIGTERM, SIGHUP};
 std::array<struct sigaction, kStops.size()> actions_before{};
 
+// Once; not where nobody reads: a process that is told to end does not wait for a full pipe.
+void tell_stop() {
+  pollfd out{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (stop_text_waits.exchange(false) && ::poll(&out, 1, /*milliseconds=*/100) == 1 && out.revents == POLLOUT) {
+    (void)!::write(STDERR_FILENO, stop_text.data(), stop_text_size);
+  }
+}
+
 extern "C" void on_stop(int signal, siginfo_t* from, void* context) {
+  tell_stop();
   const struct sigaction& before =
       actions_before[static_cast<std::size_t>(std::find(kStops.begin(), kStops.end(), signal) - kStops.begin())];
   if ((before.sa_flags & SA_SIGINFO) != 0) {
@@ -71,20 +84,19 @@ extern "C" void on_stop(int signal, siginfo_t* from, void* context) {
     ::sigaction(signal, &before, nullptr);
     ::raise(signal);  // likewise
   }
-  if (const std::string* const message = stop_message.exchange(nullptr); message != nullptr) {
-    (void)!::write(STDERR_FILENO, message->data(), message->size());
-  }
 }
 
 // While it lives, a signal that stops the leader's process, also the launcher's after another rank's end, is told with
 // what was not lost. What is ignored stays so.
 class StopNote {
  public:
-  explicit StopNote(const std::filesystem::path& output)
-      : message_(
-            fmt::format("zoetrope batch: stopped; answered lines are kept in {}: the same command goes on from there\n",
-                        output.string())) {
-    stop_message = &message_;
+  explicit StopNote(const std::filesystem::path& output) {
+    const auto written = fmt::format_to_n(
+        stop_text.begin(), stop_text.size(),
+        "zoetrope batch: stopped; answered lines are kept in {}: the same command goes on from there\n",
+        output.string());
+    stop_text_size = std::min(written.size, stop_text.size());
+    stop_text_waits = true;
     for (std::size_t at = 0; at < kStops.size(); ++at) {
       struct sigaction action {};
       action.sa_sigaction = on_stop;
@@ -98,15 +110,27 @@ class StopNote {
   StopNote(const StopNote&) = delete;
   StopNote& operator=(const StopNote&) = delete;
   ~StopNote() {
-    stop_message = nullptr;
+    stop_text_waits = false;
     for (std::size_t at = 0; at < kStops.size(); ++at) {
       ::sigaction(kStops[at], &actions_before[at], nullptr);
     }
   }
-
- private:
-  std::string message_;
 };
+
+// A failure of the job ends the batch as a signal does; one of its start says itself what to do.
+BatchCounts run_noted(BatchJob& job, Engine& engine, bool leader) {
+  try {
+    return job.run(engine, leader);
+  } catch (const Error& error) {
+    if (error.radius() == Radius::kCluster) {
+      tell_stop();
+    }
+    throw;
+  } catch (const std::exception&) {
+    tell_stop();
+    throw;
+  }
+}
 
 }  // namespace
 
@@ -131,7 +155,7 @@ int run_batch(const RunArguments& run, const BatchArguments& batch) {
       print_answer(line);
     });
     const auto started = std::chrono::steady_clock::now();
-    const BatchCounts counts = job.run(engine, ranks.leader());
+    const BatchCounts counts = run_noted(job, engine, ranks.leader());
     if (ranks.leader()) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
       std::fputs(

@@ -251,6 +251,7 @@ void Engine::State::measure_work(SchedulerLimits& limits) const {
   const RingRates rates =
       rates_within_hosts(*ranks.ring, compute, model->kv_layout(), heads, model->ring_rates(), hosts);
   if (rates.known()) {
+    model->set_host_rates(rates);
     limits.hosts = hosts;
     limits.host_work = priced(rates, true);
   }

@@ -30,6 +30,7 @@ class Decoder {
 
   KvLayout kv_layout() const;
   const RingRates& ring_rates() const { return ring_attention_.rates(); }
+  void set_host_rates(const RingRates& rates) { ring_attention_.set_host_rates(rates); }
   void forward(const StepInputs& inputs, KvCache& cache, Rows<float> logits);
   double pipe_wait_seconds() const { return hand_over_.waited_seconds(); }
   std::int64_t routing_ties() const { return moe_ ? moe_->routing_ties() : 0; }

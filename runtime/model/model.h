@@ -125,9 +125,10 @@ class Model {
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
-  virtual KvLayout kv_layout() const = 0;           // of this rank
-  virtual const RingRates& ring_rates() const = 0;  // measured at load; not known of a ring of one
-  virtual const Stage& stage() const = 0;           // what this rank holds of the model
+  virtual KvLayout kv_layout() const = 0;                   // of this rank
+  virtual const RingRates& ring_rates() const = 0;          // measured at load; not known of a ring of one
+  virtual void set_host_rates(const RingRates& rates) = 0;  // RingAttention::set_host_rates
+  virtual const Stage& stage() const = 0;                   // what this rank holds of the model
   int layers() const { return static_cast<int>(stage().layers.count()); }
   virtual int feature_columns() const = 0;  // (1 + deepstack) * H
 

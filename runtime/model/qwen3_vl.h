@@ -18,6 +18,7 @@ class Qwen3Vl final : public Model {
   const ModelConfig& config() const override { return config_; }
   KvLayout kv_layout() const override { return decoder_.kv_layout(); }
   const RingRates& ring_rates() const override { return decoder_.ring_rates(); }
+  void set_host_rates(const RingRates& rates) override { decoder_.set_host_rates(rates); }
   const Stage& stage() const override { return stage_; }
   int feature_columns() const override;
   void encode(const VisionBatch& batch, Rows<float> out) override { vision_.encode(batch, out); }

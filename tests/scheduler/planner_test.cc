@@ -182,6 +182,7 @@ TEST(Planner, SpreadsWhereThatTakesWorkOffMembers) {
 TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
   SchedulerLimits bounds = limits(10000, 1024);
   bounds.context_tokens_max = 2000000;
+  bounds.span_pages = 2;
   bounds.work = {.row = 4096, .page_visit = 1000, .row_visit = 1000, .exchange = 2000000};
   bounds.host_work = {.row = 4096, .shared = true, .row_visit = 10, .exchange = 100};
   bounds.hosts = {0, 0, 0, 7};
@@ -197,6 +198,22 @@ TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
     planner.submit(request(1, 256 * 1024, 1000));
     EXPECT_EQ(planner.plan().starts.at(0).span.members, 4) << "so long that the network pays";
   }
+  {
+    bounds.hosts = {7, 8, 0, 0};
+    Planner planner({.ring = 4, .tp = 1}, bounds);
+    planner.submit(request(1, 256 * 128, 1000));
+    EXPECT_EQ(planner.plan().starts.at(0).span, (Span{.members = 2, .first_member = 2, .ring = 4}));
+  }
+  {
+    // Two members hold the prompt but not the answer, four do: it begins where two pay, or on one.
+    bounds.hosts = {7, 0, 0, 0};
+    bounds.pages_per_member = 40;
+    Planner planner({.ring = 4, .tp = 1}, bounds);
+    planner.submit(request(1, 256 * 30, 256 * 102));
+    const SequenceStart start = planner.plan().starts.at(0);
+    EXPECT_EQ(start.span, (Span{.members = 2, .first_member = 1, .ring = 4}));
+  }
+  bounds.pages_per_member = 10000;
   bounds.hosts = {0, 1, 2, 3};
   Planner planner({.ring = 4, .tp = 1}, bounds);
   planner.submit(request(1, 256 * 128, 1000));

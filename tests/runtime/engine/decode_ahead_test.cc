@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <thread>
 
 #include "monitoring/error.h"
 #include "runtime/media/patches.h"
@@ -138,11 +139,14 @@ TEST(DecodeAhead, MemoryIsUsedAgainForWhatIsAnnounced) {
     ahead.drop(RequestId{3});
     ahead.drop(RequestId{4});
     EXPECT_EQ(ahead.spare_bytes(), 0) << "who needed it is gone";
+    for (int tries = 0; tries < 5000 && ahead.take_times().busy_seconds > 0; ++tries) {
+      std::this_thread::sleep_for(1ms);  // decoders stop between two packets
+    }
     const std::int64_t reused = ahead.reused_units();
     for (std::int32_t pair = 0; pair < 3; ++pair) {
       ahead.add(RequestId{5}, media, pair, unit(0, pair, false));
     }
-    while (ahead.decoded().size() < 3) {
+    for (int tries = 0; tries < 5000 && ahead.decoded().size() < 3; ++tries) {
       ahead.wait_for_more(ahead.decoded().size(), std::chrono::steady_clock::now() + 1ms);
     }
     ahead.give_back(ahead.take(RequestId{5}, 0));
