@@ -109,7 +109,7 @@ bool Planner::State::starts_in(const Span& span, const Span& widest, std::int32_
 
 // Where a sequence goes, with the pages of its prompt now and those of its longest answer at most. The widest span is
 // of as many members as wanted, among those where so many pay, of more only where fewer cannot hold the pages at the
-// end, with the most room; the sequence begins on as few of them as hold its prompt.
+// end; the sequence begins on as few of them as hold its prompt, but on as many as pay there.
 std::optional<Planner::State::Place> Planner::State::place_for(const Request& request) const {
   const std::int32_t planned = pages_of(request.prompt_tokens), pages = pages_of(tokens_max(request));
   std::vector<int> wanted_at(static_cast<std::size_t>(layout.ring), members_wanted(request, 0));
@@ -118,9 +118,10 @@ std::optional<Planner::State::Place> Planner::State::place_for(const Request& re
   }
   const int wanted = std::ranges::max(wanted_at);
   for (int members = wanted; members <= members_max(); members *= 2) {
-    // The most room; where that is equal, where more members pay, and where they pay less.
+    // Where members pay each other least, where more of them pay to begin with, and with the most room. (Members of one
+    // host, and single ones, cost the same wherever they are.)
     std::optional<Span> best;
-    std::tuple<std::int32_t, int, double> best_of;
+    std::tuple<double, int, std::int32_t> best_of;
     for (int first = 0; first < layout.ring; ++first) {
       const Span span{.members = members, .first_member = first, .ring = layout.ring};
       const int wanted_here = wanted_at[static_cast<std::size_t>(first)];
@@ -128,7 +129,7 @@ std::optional<Planner::State::Place> Planner::State::place_for(const Request& re
       if (room < 0 || (members == wanted && wanted_here < wanted)) {
         continue;
       }
-      const std::tuple of{room, wanted_here, limits.hosts.empty() ? 0.0 : -work_of(request, 0, span)};
+      const std::tuple of{limits.hosts.empty() ? 0.0 : -work_of(request, 0, span), wanted_here, room};
       if (!best || of > best_of) {
         best = span;
         best_of = of;
@@ -234,7 +235,7 @@ bool Planner::State::admit_first(StepPlan& plan) {
   Running r;
   r.request = std::move(waiting.front());
   waiting.pop_front();
-  r.request.tokens.clear();
+  std::vector<std::int32_t>().swap(r.request.tokens);  // content has them
   r.content = std::move(content);
   r.span = place->span;
   r.widest = place->widest;

@@ -133,7 +133,7 @@ void Journal::append(const json::Object& record) {
   const std::lock_guard lock(mutex_);
   write_all(descriptor_, line, file_);
   if (::fdatasync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) {  // pipes and devices cannot be synced
-    refuse_file(file_, "flushing an answer", "check the disk");
+    refuse_file(file_, "flushing an answer", "check the disk, then run again: answered lines are kept");
   }
 }
 

@@ -60,7 +60,7 @@ void print_answer(const BatchAnswer& line) {
 }
 
 // For a signal handler, which may allocate nothing and free nothing.
-std::array<char, 4608> stop_text{};
+std::array<char, 4096> stop_text{};  // what a pipe takes at once when poll says that it has room
 std::size_t stop_text_size = 0;
 std::atomic<bool> stop_text_waits{false};
 constexpr std::array<int, 3> kStops{SIGINT, SIGTERM, SIGHUP};
@@ -101,6 +101,9 @@ class StopNote {
       struct sigaction action {};
       action.sa_sigaction = on_stop;
       action.sa_flags = SA_SIGINFO;
+      for (const int other : kStops) {
+        sigaddset(&action.sa_mask, other);
+      }
       ::sigaction(kStops[at], nullptr, &actions_before[at]);
       if (actions_before[at].sa_handler != SIG_IGN) {
         ::sigaction(kStops[at], &action, nullptr);
@@ -117,7 +120,7 @@ class StopNote {
   }
 };
 
-// A failure of the job ends the batch as a signal does; one of its start says itself what to do.
+// A failure of the job ends the batch as a signal does; one of its files (Radius::kStartup) says itself what to do.
 BatchCounts run_noted(BatchJob& job, Engine& engine, bool leader) {
   try {
     return job.run(engine, leader);

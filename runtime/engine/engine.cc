@@ -1,6 +1,7 @@
 #include "runtime/engine/engine.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <bit>
@@ -60,6 +61,14 @@ std::int64_t stretch_tokens_for(const EngineSettings& settings, const Model& mod
   return settings.stretch_tokens > 0
              ? settings.stretch_tokens
              : std::max<std::int64_t>(1, kStretchBytes / std::max(feature_bytes, kPixelBytesOfToken));
+}
+
+// A long prompt goes through buffers of twice its size that are free again: the allocator would keep them.
+void trim_memory_after(std::size_t message_bytes) {
+  constexpr std::size_t kLong = std::size_t{1} << 20;
+  if (message_bytes >= kLong) {
+    ::malloc_trim(0);
+  }
 }
 
 // What this rank has sent on every axis, and how long it waited.
@@ -143,6 +152,8 @@ struct Engine::State {
   void take_in();
   void admit(Submission submission);
   StepMessage message_of(StepPlan plan);
+  std::size_t send(const StepMessage& message);  // bytes
+  StepMessage received(std::size_t& bytes);
   void log_memory(const SequenceStart& start) const;
   std::vector<std::vector<std::byte>> collected(const StepResult& own);
   std::vector<Drawn> deliver(const StepPlan& plan, const std::vector<StepResult>& results);
@@ -344,10 +355,12 @@ void Engine::State::log_memory(const SequenceStart& start) const {
     return ahead * std::max(kPixelBytesOfToken, feature_bytes) +
            div_ceil<std::int64_t>(held, start.span.members) * feature_bytes;
   };
-  std::size_t prompt_bytes = prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) +
-                             prompt.units.size() * (sizeof(VisualUnit) + sizeof(UnitSpan));
+  // At every rank; and at the leader with the planner, and page by page with the prefix cache.
+  std::size_t prompt_bytes =
+      prompt.tokens.size() * (sizeof(TokenId) + sizeof(Position)) + prompt.units.size() * sizeof(VisualUnit);
+  prompt_bytes += prompt.units.size() * sizeof(UnitSpan);
   if (settings.prefix_cache) {
-    prompt_bytes += prompt.tokens.size() * sizeof(TokenId);
+    prompt_bytes += 2 * (prompt.tokens.size() * sizeof(TokenId) + prompt.units.size() * sizeof(UnitSpan));
   }
   for (const Medium& medium : prompt.media) {  // the prompt's and the decoders'
     prompt_bytes += 2 * medium.frames.size() * sizeof(medium.frames[0]);
@@ -446,6 +459,18 @@ std::vector<std::vector<std::byte>> Engine::State::collected(const StepResult& o
   return control.collect(encoded(own));
 }
 
+std::size_t Engine::State::send(const StepMessage& message) {
+  const std::vector<std::byte> bytes = encoded(message);
+  control.send(bytes);
+  return bytes.size();
+}
+
+StepMessage Engine::State::received(std::size_t& bytes) {
+  const std::vector<std::byte> message = control.receive();
+  bytes = message.size();
+  return decoded_message(message);
+}
+
 void Engine::State::lead() {
   for (;;) {
     {
@@ -461,12 +486,13 @@ void Engine::State::lead() {
     std::optional<Traced> planning(std::in_place, compute.trace, TracePhase::kPlan);
     StepMessage message = message_of(planner->plan());
     message.plan.stop = ending;
-    control.send(encoded(message));
+    const std::size_t message_bytes = send(message);
     planning.reset();
     if (ending) {
       return;
     }
     const StepResult own = runner->run(message);
+    trim_memory_after(message_bytes);
     std::vector<StepResult> results;
     for (const auto& bytes : collected(own)) {
       results.push_back(decoded_result(bytes));
@@ -482,12 +508,15 @@ void Engine::State::lead() {
 void Engine::State::follow() {
   for (;;) {
     std::optional<Traced> idle(std::in_place, compute.trace, TracePhase::kIdle);
-    StepMessage message = decoded_message(control.receive());
+    std::size_t message_bytes = 0;
+    StepMessage message = received(message_bytes);
     idle.reset();
     if (message.plan.stop) {
       return;
     }
-    collected(runner->run(message));
+    const StepResult own = runner->run(message);
+    trim_memory_after(message_bytes);
+    collected(own);
   }
 }
 

@@ -22,6 +22,25 @@ TEST_P(Ring, DecodesWithTrafficThatDoesNotGrow) {
   run_ranks({.ring = GetParam()}, [](Ranks& ranks) { check_that_decode_traffic_is_flat(*ranks.world); });
 }
 
+// Where a message takes a second nobody sends queries; within a host, by the rates of the host, a lone row does.
+TEST(RingAttention, SpansWithinAHostAreJudgedByItsOwnRates) {
+  run_ranks({.ring = 2}, [](Ranks& ranks) {
+    const KvLayout layout{.kv_heads = 1, .head_dim = 128, .precision = Precision::kBf16};
+    RingRates rates{.page_seconds = 1e-6, .row_seconds = 1e-5, .message_seconds = 1, .byte_seconds = 1e-12};
+    RingAttention attention(*ranks.ring, {}, layout, RingPass::kLeastTime, rates);
+    RingJob job;
+    job.span = {.members = 2, .first_member = 0, .ring = 2};
+    job.first_token = 64 * 256;
+    job.tokens = 1;
+    const bool by_messages = attention.passes_pages(8, job, /*shared=*/false);
+    EXPECT_TRUE(attention.passes_pages(8, job, /*shared=*/true));
+    rates.message_seconds = 1e-6;
+    attention.set_host_rates(rates);
+    EXPECT_FALSE(attention.passes_pages(8, job, /*shared=*/true));
+    EXPECT_EQ(attention.passes_pages(8, job, /*shared=*/false), by_messages) << "the network's rates stay";
+  });
+}
+
 TEST(RingAttention, MemoryForPagesThatVisitIsBounded) {
   const KvLayout layout{.kv_heads = 1, .head_dim = 128, .precision = Precision::kBf16};
   const auto page = static_cast<std::int64_t>(layout.page_bytes());

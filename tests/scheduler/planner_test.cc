@@ -205,7 +205,16 @@ TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
     EXPECT_EQ(planner.plan().starts.at(0).span, (Span{.members = 2, .first_member = 2, .ring = 4}));
   }
   {
-    // Two members hold the prompt but not the answer, four do: it begins where two pay, or on one.
+    // As many members wherever it begins: those that share a host.
+    SchedulerLimits given = bounds;
+    given.hosts = {7, 0, 0, 8};
+    given.span_members = 2;
+    Planner planner({.ring = 4, .tp = 1}, given);
+    planner.submit(request(1, 256 * 128, 1000));
+    EXPECT_EQ(planner.plan().starts.at(0).span, (Span{.members = 2, .first_member = 1, .ring = 4}));
+  }
+  {
+    // Two members hold the prompt but not the answer, four do: it begins where two pay.
     bounds.hosts = {7, 0, 0, 0};
     bounds.pages_per_member = 40;
     Planner planner({.ring = 4, .tp = 1}, bounds);
