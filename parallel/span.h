@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace zoetrope {
 
@@ -27,6 +29,15 @@ struct Span {
   // Pages of the first `pages` ones that the member in `slot` owns.
   std::int64_t pages_of(int slot, std::int64_t pages) const {
     return slot < pages ? (pages - slot - 1) / members + 1 : 0;
+  }
+
+  // True where one host has all members, hosts[m] being member m's; false where `hosts` is empty: nothing is known.
+  bool on_one_host(std::span<const std::int32_t> hosts) const {
+    bool one = !hosts.empty();
+    for (int slot = 1; one && slot < members; ++slot) {
+      one = hosts[static_cast<std::size_t>(member_at(slot))] == hosts[static_cast<std::size_t>(first_member)];
+    }
+    return one;
   }
 
   // The ring member that computes the row of token `index`.

@@ -38,12 +38,7 @@ int Planner::State::members_max() const {
 
 // What the members of a span pay each other: less where all see each other's pages.
 const WorkModel& Planner::State::work_in(const Span& span) const {
-  const auto host = [&](int slot) { return limits.hosts[static_cast<std::size_t>(span.member_at(slot))]; };
-  bool one_host = !limits.hosts.empty();
-  for (int slot = 1; one_host && slot < span.members; ++slot) {
-    one_host = host(slot) == host(0);
-  }
-  return one_host ? limits.host_work : limits.work;
+  return span.on_one_host(limits.hosts) ? limits.host_work : limits.work;
 }
 
 // Work of the busiest member of a span from `computed` tokens of a request until its answer.

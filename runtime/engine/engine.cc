@@ -492,11 +492,11 @@ void Engine::State::lead() {
       return;
     }
     const StepResult own = runner->run(message);
-    trim_memory_after(message_bytes);
     std::vector<StepResult> results;
     for (const auto& bytes : collected(own)) {
       results.push_back(decoded_result(bytes));
     }
+    trim_memory_after(message_bytes);
     report->step(message.plan, results,
                  std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
     const std::vector<Finished> done = planner->commit(deliver(message.plan, results), pending_of(results));
@@ -515,8 +515,8 @@ void Engine::State::follow() {
       return;
     }
     const StepResult own = runner->run(message);
-    trim_memory_after(message_bytes);
     collected(own);
+    trim_memory_after(message_bytes);
   }
 }
 

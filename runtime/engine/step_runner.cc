@@ -97,13 +97,7 @@ void StepRunner::run_wave(std::span<const Chunk> wave, std::span<const Chunk> ne
 }
 
 bool StepRunner::sends_pages(const Span& span) const {
-  for (int slot = 1; slot < span.members; ++slot) {
-    const auto host = [&](int of) { return hosts()[static_cast<std::size_t>(span.member_at(of))]; };
-    if (hosts().empty() || host(slot) != host(0)) {
-      return true;
-    }
-  }
-  return false;
+  return span.members > 1 && !span.on_one_host(hosts());
 }
 
 // Sequences that go, shrink and come.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace zoetrope {
 namespace {
 
@@ -30,6 +32,21 @@ TEST(Span, ClosedFormsCountPagesAndRows) {
       EXPECT_EQ(span.member_at(span.slot_of(member)), member);
     }
   }
+}
+
+TEST(Span, KnowsWhetherOneHostHasItsMembers) {
+  const std::vector<std::int32_t> hosts = {0, 7, 7, 7, 0};
+  const auto on_one_host = [&](int members, int first) {
+    return Span{.members = members, .first_member = first, .ring = 5}.on_one_host(hosts);
+  };
+  EXPECT_TRUE(on_one_host(2, 1));
+  EXPECT_TRUE(on_one_host(2, 2));
+  EXPECT_TRUE(on_one_host(2, 4)) << "it wraps";
+  EXPECT_TRUE(on_one_host(1, 0));
+  EXPECT_FALSE(on_one_host(2, 0));
+  EXPECT_FALSE(on_one_host(2, 3));
+  EXPECT_FALSE(on_one_host(4, 1));
+  EXPECT_FALSE((Span{.members = 1, .first_member = 0, .ring = 5}.on_one_host({}))) << "nothing is known of hosts";
 }
 
 }  // namespace

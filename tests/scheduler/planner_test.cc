@@ -214,6 +214,19 @@ TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
     EXPECT_EQ(planner.plan().starts.at(0).span, (Span{.members = 2, .first_member = 1, .ring = 4}));
   }
   {
+    // The price goes before the room: the second sequence joins the first rather than cross the network.
+    SchedulerLimits given = bounds;
+    given.hosts = {7, 0, 0, 8};
+    given.span_members = 2;
+    Planner planner({.ring = 4, .tp = 1}, given);
+    planner.submit(request(1, 256 * 128, 1000));
+    planner.submit(request(2, 256 * 64, 1000));
+    const auto starts = planner.plan().starts;
+    ASSERT_EQ(starts.size(), 2U);
+    EXPECT_EQ(starts[1].span, (Span{.members = 2, .first_member = 1, .ring = 4}));
+    EXPECT_EQ(starts[1].span, starts[0].span);
+  }
+  {
     // Two members hold the prompt but not the answer, four do: it begins where two pay.
     bounds.hosts = {7, 0, 0, 0};
     bounds.pages_per_member = 40;
