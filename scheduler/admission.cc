@@ -2,8 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <tuple>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "scheduler/planner_state.h"
 
@@ -113,26 +114,30 @@ std::optional<Planner::State::Place> Planner::State::place_for(const Request& re
   }
   const int wanted = std::ranges::max(wanted_at);
   for (int members = wanted; members <= members_max(); members *= 2) {
-    // Where members pay each other least, where more of them pay to begin with, and with the most room. (Members of one
-    // host, and single ones, cost the same wherever they are.)
-    std::optional<Span> best;
-    std::tuple<double, int, std::int32_t> best_of;
+    struct Candidate {
+      Span span;
+      int wanted;
+      std::int32_t room;
+      double price;  // what its members pay each other is in it
+    };
+    std::vector<Candidate> candidates;
     for (int first = 0; first < layout.ring; ++first) {
       const Span span{.members = members, .first_member = first, .ring = layout.ring};
       const int wanted_here = wanted_at[static_cast<std::size_t>(first)];
       const std::int32_t room = room_of(span, members, pages, nullptr);
-      if (room < 0 || (members == wanted && wanted_here < wanted)) {
-        continue;
-      }
-      const std::tuple of{limits.hosts.empty() ? 0.0 : -work_of(request, 0, span), wanted_here, room};
-      if (!best || of > best_of) {
-        best = span;
-        best_of = of;
+      if (room >= 0 && (members > wanted || wanted_here == wanted)) {
+        candidates.push_back({span, wanted_here, room, limits.hosts.empty() ? 0.0 : work_of(request, 0, span)});
       }
     }
-    if (best) {
-      Place place{.span = *best, .widest = *best};
-      place.span.members = wanted_at[static_cast<std::size_t>(best->first_member)];
+    if (!candidates.empty()) {
+      // Of those that cost about as little as the cheapest, where more members pay to begin with and with the most
+      // room.
+      const double cheapest = std::ranges::min(candidates, {}, &Candidate::price).price;
+      std::erase_if(candidates, [&](const Candidate& other) { return kWorthSpanning * other.price > cheapest; });
+      const Candidate& best = *std::ranges::max_element(
+          candidates, {}, [](const Candidate& candidate) { return std::pair(candidate.wanted, candidate.room); });
+      Place place{.span = best.span, .widest = best.span};
+      place.span.members = best.wanted;
       while (!starts_in(place.span, place.widest, planned, pages)) {
         place.span.members *= 2;
       }

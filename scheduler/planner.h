@@ -82,10 +82,10 @@ class Planner {
       const;  // handed out or promised, of each ring member; without those only kept
 
   // The next step: decode rows of all running sequences first, then prefill chunks in arrival order, a part of the step
-  // for those behind the first with the fewest rows left first, new sequences to the span with the most free pages
-  // (lowest first member on a tie). Films go by stretches (stretches.h); as many tokens as two of them have are
-  // decoded ahead, and a prefill goes no further than the frames that are there: others go on meanwhile. A picture or
-  // frame pair is never encoded twice.
+  // for those behind the first with the fewest rows left first. New sequences go to the span with the most free pages
+  // (lowest first member on a tie) of those whose members pay each other least: of one host, where hosts are known.
+  // Films go by stretches (stretches.h); as many tokens as two of them have are decoded ahead, and a prefill goes no
+  // further than the frames that are there: others go on meanwhile. A picture or frame pair is never encoded twice.
   StepPlan plan();
 
   // Commits the step of the last plan(): every sampled chunk has its Drawn. Returns those that finished.

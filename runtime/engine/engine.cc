@@ -496,12 +496,12 @@ void Engine::State::lead() {
     for (const auto& bytes : collected(own)) {
       results.push_back(decoded_result(bytes));
     }
-    trim_memory_after(message_bytes);
     report->step(message.plan, results,
                  std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
     const std::vector<Finished> done = planner->commit(deliver(message.plan, results), pending_of(results));
     conclude(done);
     report->committed(done, *planner);
+    trim_memory_after(message_bytes);
   }
 }
 

@@ -35,7 +35,7 @@ TEST(Span, ClosedFormsCountPagesAndRows) {
 }
 
 TEST(Span, KnowsWhetherOneHostHasItsMembers) {
-  const std::vector<std::int32_t> hosts = {0, 7, 7, 7, 0};
+  const std::vector<std::int32_t> hosts = {3, 7, 7, 7, 3};
   const auto on_one_host = [&](int members, int first) {
     return Span{.members = members, .first_member = first, .ring = 5}.on_one_host(hosts);
   };
@@ -46,7 +46,11 @@ TEST(Span, KnowsWhetherOneHostHasItsMembers) {
   EXPECT_FALSE(on_one_host(2, 0));
   EXPECT_FALSE(on_one_host(2, 3));
   EXPECT_FALSE(on_one_host(4, 1));
-  EXPECT_FALSE((Span{.members = 1, .first_member = 0, .ring = 5}.on_one_host({}))) << "nothing is known of hosts";
+  EXPECT_FALSE(on_one_host(4, 4));
+  for (const int members : {1, 2}) {
+    EXPECT_FALSE((Span{.members = members, .first_member = 0, .ring = 5}.on_one_host({})))
+        << "nothing is known of hosts";
+  }
 }
 
 }  // namespace

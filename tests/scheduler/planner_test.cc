@@ -227,6 +227,20 @@ TEST(Planner, SpreadsWithinAHostWhereTheNetworkIsSlow) {
     EXPECT_EQ(starts[1].span, starts[0].span);
   }
   {
+    // But a network that costs next to nothing more does not: the second sequence goes where there is room.
+    SchedulerLimits given = bounds;
+    given.hosts = {7, 0, 0, 8};
+    given.work = given.host_work;
+    given.work.exchange += 1;
+    given.span_members = 2;
+    Planner planner({.ring = 4, .tp = 1}, given);
+    planner.submit(request(1, 256 * 128, 1000));
+    planner.submit(request(2, 256 * 64, 1000));
+    const auto starts = planner.plan().starts;
+    ASSERT_EQ(starts.size(), 2U);
+    EXPECT_NE(starts[1].span, starts[0].span);
+  }
+  {
     // Two members hold the prompt but not the answer, four do: it begins where two pay.
     bounds.hosts = {7, 0, 0, 0};
     bounds.pages_per_member = 40;
