@@ -94,9 +94,13 @@ EngineSettings settings(std::int64_t chunk, int threads, Precision precision) {
   return s;
 }
 
-Answers over(const Layout& layout, const EngineSettings& how, const Questions& questions) {
+Answers over(const Layout& layout, const EngineSettings& how, const Questions& questions,
+             const std::vector<std::string>& hosts) {
   Answers answers;
   run_ranks(layout, [&](Ranks& ranks) {
+    if (!hosts.empty()) {
+      ranks.host_name = hosts.at(static_cast<std::size_t>(ranks.place.rank));
+    }
     Engine engine(models() / "lantern-moe", ranks, how, {});
     if (ranks.leader()) {
       answers = ask_all(engine, questions);

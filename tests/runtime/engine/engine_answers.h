@@ -34,7 +34,9 @@ Questions questions_about_films();  // several about the same ones
 
 // Leader: submits all questions, runs until they are answered.
 Answers ask_all(Engine& engine, const Questions& questions);
-Answers over(const Layout& layout, const EngineSettings& how, const Questions& questions);
+// hosts: [ranks] names of the hosts that the ranks take themselves to be on; empty: all on this one.
+Answers over(const Layout& layout, const EngineSettings& how, const Questions& questions,
+             const std::vector<std::string>& hosts = {});
 
 EngineSettings settings(std::int64_t chunk = 1024, int threads = 1, Precision precision = Precision::kBf16);
 

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <string>
+#include <vector>
 
 #include "monitoring/error.h"
 #include "tests/runtime/engine/engine_answers.h"
@@ -85,6 +87,33 @@ TEST(Engine, OneAnswerInEverySpan) {
   some.span_members = 2;
   expect_equal(over({}, settings(), film_questions()), over({.ring = 3, .tp = 1}, some, film_questions()),
                "spans of 2 in a ring of 3");
+}
+
+// Members of one host see each other's pages, those of others get messages: in one ring, and in one span.
+TEST(Engine, OneAnswerOverSeveralHosts) {
+  for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
+    const Answers alone = over({}, settings(1024, 1, precision), film_questions());
+    EngineSettings how = settings(257, 1, precision);
+    for (const int members : {0, 2, 4}) {
+      how.span_members = members;
+      for (const std::vector<std::string>& hosts :
+           {std::vector<std::string>{"a", "a", "b", "b"}, {"a", "b", "b", "c"}, {"a", "b", "a", "b"}}) {
+        const Answers spread = over({4, 1}, how, film_questions(), hosts);
+        expect_equal(alone, spread,
+                     "spans of " + std::to_string(members) + " on hosts " + hosts[0] + hosts[1] + hosts[2] + hosts[3]);
+        for (const auto& [name, told] : spread) {
+          EXPECT_TRUE(members == 0 || told.members == members) << name << ' ' << told.members;
+        }
+      }
+    }
+    how.span_members = 2;
+    expect_equal(alone, over({2, 2}, how, film_questions(), {"a", "a", "b", "b"}), "a host for each tp group");
+    expect_equal(alone, over({2, 1, 2}, how, film_questions(), {"a", "b", "a", "b"}), "hosts across stages");
+  }
+  EngineSettings shared = settings();
+  shared.ring_transport = RingTransport::kShared;
+  EXPECT_NO_THROW(over({2, 1}, shared, {}, {"a", "a"}));
+  EXPECT_THROW(over({2, 1}, shared, {}, {"a", "b"}), Error) << "the names count";
 }
 
 // Layers cut in stages, waves of many sizes between them, with ring, tp and spans inside the stages.
