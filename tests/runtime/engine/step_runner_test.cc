@@ -48,6 +48,19 @@ TEST(StepRunner, OneAnswerInEveryLayoutOfADenseModel) {
   expect_layouts("tiny-dense", layouts);
 }
 
+// As many members as there are classes of pages, the most that a span has: each with pages of its own, one class each.
+TEST(StepRunner, OneAnswerOverSixtyFourMembers) {
+  const std::vector<Length> lengths{{66 * 256 + 17, 3}, {700, 3}};
+  for (const RingPass pass : {RingPass::kPages, RingPass::kQueries}) {
+    Way how = way({.ring = 64, .tp = 1}, 64);
+    how.pass = pass;
+    how.transport = RingTransport::kMessages;
+    how.limits.pages_per_member = 4;
+    how.limits.chunk_tokens_max = 8192;
+    expect_bits_of_one(run_ranks, "tiny-dense", how, lengths);
+  }
+}
+
 // Eight experts: a stage has up to eight ranks with whole ones and up to sixteen with halves.
 TEST(StepRunner, OneAnswerInEveryLayoutOfAMixtureOfExperts) {
   std::vector<std::pair<Layout, int>> layouts;
