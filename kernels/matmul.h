@@ -1,5 +1,5 @@
 // Matrix products with packed weights, y = x W^T (+ bias), and the gated pair of a feed-forward block.
-// One answer (docs/one-answer.md rules 1, 2, 8): a row of the output is a function of that row of x and of the weights;
+// One answer (docs/one-answer.md rules 1, 2, 7): a row of the output is a function of that row of x and of the weights;
 // every element is one accumulator walking k upwards inside a slice; slices meet in the binary tree (0,1)(2,3)...
 // In bf16 mode k is walked in pairs, odd element first, then even (VDPBF16PS); in fp32 mode one by one.
 #pragma once

@@ -1,4 +1,4 @@
-// Choosing experts and combining what they return (reference 4.6; one-answer rules 3 and 7).
+// Choosing experts and combining what they return (reference 4.6; one-answer rules 3 and 6).
 #pragma once
 
 #include <cstdint>

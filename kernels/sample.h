@@ -1,5 +1,5 @@
 // From the logits of one row to a token: penalties, temperature, top-k, top-p, min-p in the reference's order
-// (reference 7.3), draws from a counter-based generator (one-answer rules 6 and 9).
+// (reference 7.3), draws from a counter-based generator (one-answer rules 5 and 8).
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// The vocabulary in 16 canonical slices (docs/one-answer.md rule 6): slice s holds the ids [s n, (s + 1) n) that exist,
+// The vocabulary in 16 canonical slices (docs/one-answer.md rule 5): slice s holds the ids [s n, (s + 1) n) that exist,
 // n = ceil(V / 16). Slices at the end may be short or empty. What slices yield meets in the binary tree (0,1)(2,3) ...
 #pragma once
 

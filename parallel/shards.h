@@ -1,5 +1,5 @@
 // Who holds which part of the text weights: pure functions of sizes and a rank's place on the tp axis.
-// docs/one-answer.md rules 2 and 6 fix the canonical slices; tp may only deal whole slices.
+// docs/one-answer.md rules 2 and 5 fix the canonical slices; tp may only deal whole slices.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The one place that knows where the KV of a sequence lives and who computes its rows (docs/one-answer.md rules 4 and
-// 5). Standard library only.
+// The one place that knows where the KV of a sequence lives and who computes its rows (docs/one-answer.md rule 4).
+// Standard library only.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The readable specification of a matrix product (docs/one-answer.md rules 1, 2, 8): one element at a time.
+// The readable specification of a matrix product (docs/one-answer.md rules 1, 2, 7): one element at a time.
 #include <cmath>
 
 #include "kernels/bodies/matmul_body.h"

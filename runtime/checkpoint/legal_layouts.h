@@ -1,4 +1,4 @@
-// Which tensor-parallel sizes and pipelines a model allows (docs/one-answer.md, rules 2 and 6): pure arithmetic on the
+// Which tensor-parallel sizes and pipelines a model allows (docs/one-answer.md, rules 2 and 5): pure arithmetic on the
 // configuration.
 #pragma once
 

@@ -108,7 +108,8 @@ CLI::Validator bytes() {
       "");
 }
 
-void add_run_options(CLI::App* app, RunArguments& run) {
+// Of whatever computes over ranks: the benchmarks take these.
+void add_rank_options(CLI::App* app, RunArguments& run) {
   app->add_option("--model", run.model,
                   "folder of a Qwen3-VL checkpoint as published (left out: the small bundled one)");
   static const std::map<std::string, Precision> precisions{{"bf16", Precision::kBf16}, {"fp32", Precision::kFp32}};
@@ -118,7 +119,7 @@ void add_run_options(CLI::App* app, RunArguments& run) {
          "--body", run.body,
          "kernels: portable, avx2, avx512 or avx512bf16 (left out: the best this CPU has; all give the same bits)")
       ->check(word_of({"portable", "avx2", "avx512", "avx512bf16"}));
-  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use)")
+  app->add_option("--threads", run.threads, "threads of each rank (left out: the cores it may use; of bench kernels 1)")
       ->transform(whole(1, 1024));
   app->add_option("--tp", run.tp, "ranks that share one sequence's heads and vocabulary, a power of two; default 1")
       ->transform(whole(1, 1024));
@@ -129,34 +130,38 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--pp", run.pp,
                   "stages of a pipeline, each with a part of the layers and a ring of its own; default 1")
       ->transform(whole(1, 1024));
-  app->add_option("--waves", run.waves,
-                  "most waves of a step that follow each other through the stages (left out: 4 for each stage)")
-      ->transform(whole(1, 1024));
-  app->add_option("--kv-memory", run.kv_bytes,
-                  "bytes of KV pages of each rank, e.g. 4GiB (left out: half of the free memory)")
-      ->transform(bytes());
-  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")
-      ->transform(whole(1, std::numeric_limits<std::int64_t>::max()));
   app->add_option("--chunk", run.chunk_tokens, "rows of one member in one step; default 1024")
       ->transform(whole(2, 1 << 20));
-  app->add_option(
-         "--span", run.span,
-         "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
-      ->transform(whole(1, 64));
   static const std::map<std::string, RingTransport> transports{
       {"auto", RingTransport::kAuto}, {"shared", RingTransport::kShared}, {"messages", RingTransport::kMessages}};
   app->add_option("--ring-transport", run.ring_transport,
                   "auto, shared (KV pages of a host's ranks in memory that they share) or messages; all give the same "
                   "bits; default auto")
       ->transform(one_of(transports));
+  app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
+}
+
+// Of the engine that answers requests.
+void add_engine_options(CLI::App* app, RunArguments& run) {
+  app->add_option("--waves", run.waves,
+                  "most waves of a step that follow each other through the stages (left out: 4 for each stage)")
+      ->transform(whole(1, 1024));
+  app->add_option("--kv-memory", run.kv_bytes,
+                  "bytes of KV pages of each rank, e.g. 4GiB (left out: its share of half of the host's free memory, "
+                  "at most what --sequences of the longest context fill)")
+      ->transform(bytes());
+  app->add_option("--context", run.context_tokens, "longest prompt + answer in tokens (left out: the model's)")
+      ->transform(whole(1, std::numeric_limits<std::int64_t>::max()));
+  app->add_option(
+         "--span", run.span,
+         "ring members over which the context of every sequence is spread, a power of two (left out: chosen for each)")
+      ->transform(whole(1, 64));
   app->add_option("--sequences", run.sequences, "sequences running at once on one member; default 64")
       ->transform(whole(1, 4096));
   app->add_option("--full-chunk-context", run.full_chunk_context,
                   "while others decode, a prefill beyond so many tokens of context takes smaller chunks, each of the "
                   "same time; default 32768")
       ->transform(whole(0, 1 << 24));
-  app->add_flag("--no-prefix-cache", run.no_prefix_cache,
-                "compute every prompt from its first token, also where another one began with the same film");
   app->add_option("--ep", run.ep,
                   "groups of ranks of a stage that share its experts; half of them: each expert is cut over two ranks "
                   "(left out: as many as ranks)")
@@ -173,7 +178,6 @@ void add_run_options(CLI::App* app, RunArguments& run) {
   app->add_option("--metrics-file", run.metrics_file,
                   "write counters in Prometheus' text format every 10 seconds and at the end");
   app->add_option("--trace", run.trace_file, "write what every rank did when, for chrome://tracing or ui.perfetto.dev");
-  app->add_flag("--verbose", run.verbose, "log what is loaded and chosen");
 }
 
 void add_video_options(CLI::App* app, AskArguments& ask) {
@@ -425,7 +429,8 @@ Arguments parse_arguments(int argc, char** argv) {
   ask->add_flag("--json", arguments.ask.json, "print one JSON object instead of the text");
   add_video_options(ask, arguments.ask);
   add_sampling_options(ask, arguments.ask);
-  add_run_options(ask, arguments.run);
+  add_rank_options(ask, arguments.run);
+  add_engine_options(ask, arguments.run);
 
   CLI::App* batch =
       app.add_subcommand("batch", "answer a file of OpenAI batch lines; a rerun continues where it was cut off");
@@ -433,7 +438,10 @@ Arguments parse_arguments(int argc, char** argv) {
   batch->add_option("--output", arguments.batch.output, "the answers, appended as they finish")->required();
   batch->add_flag("--retry-errors", arguments.batch.retry_errors,
                   "answer lines again that an earlier run recorded as errors");
-  add_run_options(batch, arguments.run);
+  batch->add_flag("--no-prefix-cache", arguments.run.no_prefix_cache,
+                  "compute every prompt from its first token, also where another one began with the same film");
+  add_rank_options(batch, arguments.run);
+  add_engine_options(batch, arguments.run);
 
   CLI::App* inspect = app.add_subcommand("inspect", "sizes, totals, legal layouts and faults of a checkpoint");
   inspect->add_option("folder", arguments.inspect.folder, "folder of a checkpoint (left out: the bundled one)");
@@ -465,7 +473,7 @@ Arguments parse_arguments(int argc, char** argv) {
   bench->add_option("--reps", arguments.bench.reps, "repetitions; default 5")->transform(whole(1, 1000));
   bench->add_flag("--quick", arguments.bench.quick, "fewer shapes and repetitions (kernels, ring, fabric, exchange)");
   bench->add_flag("--json", arguments.bench.json, "print JSON");
-  add_run_options(bench, arguments.run);
+  add_rank_options(bench, arguments.run);
 
   CLI::App* version = app.add_subcommand("version", "version, kernels of this CPU, libraries");
   app.set_version_flag("--version", ZOETROPE_VERSION);

@@ -143,7 +143,7 @@ class Packed {
   std::vector<float> scales_;
 };
 
-// One slice [first, first + inputs) of one element from the definition: docs/one-answer.md rules 1 and 8.
+// One slice [first, first + inputs) of one element from the definition: docs/one-answer.md rules 1 and 7.
 inline float slice_product(const float* x, const Stored& w, std::int64_t output, std::int64_t first,
                            std::int64_t inputs, Precision precision, Order order) {
   const bool fp8 = w.type == WeightType::kF8E4M3;

@@ -177,6 +177,17 @@ TEST(Arguments, AChunkIsComparedWithSequencesOnlyWhereItWasGiven) {
   EXPECT_EQ(refusal.find("--chunk: found 64, expected more than --sequences, 64"), 0U) << refusal;
 }
 
+TEST(Arguments, ACommandTakesOnlyTheFlagsThatDoSomething) {
+  for (const char* flag : {"--span", "--kv-memory", "--context", "--sequences", "--waves", "--ep", "--expert-extra"}) {
+    EXPECT_EQ(complaint({"ask", "?", flag, "2"}), "");
+    EXPECT_EQ(complaint({"bench", flag, "2"}).find("unknown flag"), 0U) << flag;
+  }
+  EXPECT_EQ(complaint({"bench", "--trace", "t"}).find("unknown flag"), 0U);
+  EXPECT_EQ(complaint({"bench", "--ring", "2", "--tp", "2", "--pp", "2", "--chunk", "9", "--threads", "1"}), "");
+  EXPECT_EQ(complaint({"ask", "?", "--no-prefix-cache"}).find("unknown flag"), 0U) << "one question shares with nobody";
+  EXPECT_EQ(complaint({"batch", "--input", "i", "--output", "o", "--no-prefix-cache"}), "");
+}
+
 TEST(Arguments, WhatIsMissingIsNamed) {
   EXPECT_EQ(complaint({}).find("found no command, expected one of ask, batch"), 0U) << complaint({});
   EXPECT_EQ(complaint({"ask"}).find("question: found none"), 0U) << complaint({"ask"});

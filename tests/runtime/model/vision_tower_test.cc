@@ -30,7 +30,7 @@ std::vector<float> encoded(Model& model, const std::vector<float>& pixels, int u
   return out;
 }
 
-// One-answer rule 7: a frame's features know neither the frames beside it nor the threads.
+// One answer: a frame's features know neither the frames beside it nor the threads.
 TEST(VisionTower, FramesTogetherAreFramesAlone) {
   const Checkpoint checkpoint = open_tiny("tiny-moe");
   Ranks ranks = self_ranks();
