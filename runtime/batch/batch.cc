@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "monitoring/error.h"
 #include "monitoring/log.h"
@@ -18,13 +19,12 @@ namespace zoetrope {
 namespace {
 
 constexpr const char* kInvalid = "invalid_request";
-constexpr std::size_t kLineBytesMax = std::size_t{1} << 30;  // a film as a data URL fits
 
 std::string question_of(const ChatRequest& request) {
   for (auto message = request.messages.rbegin(); message != request.messages.rend(); ++message) {
     const json::Object& object = message->as_object();
     const json::Value* content = object.if_contains("content");
-    if (object.at("role") != "user" || content == nullptr) {
+    if (object.at("role") != "user" || content == nullptr || content->is_null()) {
       continue;
     }
     if (content->is_string()) {
@@ -85,8 +85,12 @@ class Feeder {
  public:
   Feeder(const BatchSettings& settings, const CompletionContext& context, Engine& engine,
          const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered)
-      : settings_(settings), context_(context), engine_(engine), answered_(answered),
-        input_(input_of(settings)), journal_(output_of(settings), settings.retry_errors) {
+      : settings_(settings),
+        context_(context),
+        engine_(engine),
+        answered_(answered),
+        input_(input_of(settings)),
+        journal_(output_of(settings), settings.retry_errors) {
     if (journal_.torn_bytes() > 0) {
       log::warning("the last record of an earlier run was torn and is answered again",
                    {{"file", settings.output.string()}, {"bytes", journal_.torn_bytes()}});
@@ -96,12 +100,12 @@ class Feeder {
   // Feeder thread. Never throws: what goes wrong beyond a line is kept for result().
   void feed() {
     try {
-      std::string line;
-      while (!stopped() && std::getline(input_, line)) {
-        if (++line_number_ == 1 && line.starts_with("\xef\xbb\xbf")) {
-          line.erase(0, 3);  // the byte order mark that some editors put in front of UTF-8
+      Line line;
+      while (!stopped() && next_line(line)) {
+        if (++line_number_ == 1 && line.text.starts_with("\xef\xbb\xbf")) {
+          line.text.erase(0, 3);  // the byte order mark that some editors put in front of UTF-8
         }
-        if (line.find_first_not_of(" \t\r") != std::string::npos) {
+        if (!line.why_cut.empty() || line.text.find_first_not_of(" \t\r") != std::string::npos) {
           take(line);
         }
       }
@@ -129,8 +133,49 @@ class Feeder {
   }
 
  private:
-  void take(const std::string& line) {
-    const std::string where = fmt::format("{} line {}", settings_.input.filename().string(), line_number_);
+  struct Line {
+    std::string text;
+    std::string why_cut;  // not empty: `text` is not all of it
+  };
+
+  // False at the end of the input. A line that is too long, or that there is no memory for, is passed over to its end.
+  bool next_line(Line& line) {
+    line.text.clear();
+    line.why_cut.clear();
+    for (bool begun = false;; begun = true) {
+      input_.getline(piece_.data(), static_cast<std::streamsize>(piece_.size()));
+      if (input_.bad()) {
+        refuse(
+            Radius::kStartup,
+            {settings_.input.string(), fmt::format("a device that fails behind line {}", line_number_),
+             "a file that can be read to its end", "copy it to another disk and run again: answered lines are kept"});
+      }
+      const auto read = static_cast<std::size_t>(input_.gcount());
+      const bool goes_on = input_.fail() && !input_.eof() && read + 1 == piece_.size();
+      const bool ended = !input_.fail() && !input_.eof();  // by its newline, which is counted
+      if (line.why_cut.empty()) {
+        try {
+          line.text.append(piece_.data(), read - (ended ? 1 : 0));
+        } catch (const std::bad_alloc&) {
+          line.why_cut = "no memory for its text; make it smaller or give the process more memory";
+        }
+        if (line.text.size() > settings_.line_bytes_max) {
+          line.why_cut = fmt::format("found more than {0} bytes, expected at most {0}; name the film by its path",
+                                     settings_.line_bytes_max);
+        }
+        if (!line.why_cut.empty()) {
+          line.text = {};
+        }
+      }
+      if (!goes_on) {
+        return ended || read > 0 || begun;
+      }
+      input_.clear();
+    }
+  }
+
+  void take(const Line& line) {
+    const std::string where = one_line(fmt::format("{} line {}", settings_.input.filename().string(), line_number_));
     const std::string id = fmt::format("batch_req_{}", line_number_);
     std::optional<std::string> custom_id;
     std::string_view code = kInvalid;
@@ -139,19 +184,19 @@ class Feeder {
       ++counts_.lines;
     }
     try {
-      if (line.size() > kLineBytesMax) {
-        refuse(Radius::kRequest, {where, fmt::format("{} bytes", line.size()), fmt::format("at most {}", kLineBytesMax),
-                                  "name the film by its path"});
+      if (!line.why_cut.empty()) {
+        throw Error(Radius::kRequest, where + ": " + line.why_cut);
       }
-      const json::Value value = json::parse(line, {where, Radius::kRequest});
+      const json::Value value = json::parse(line.text, {where, Radius::kRequest});
       const json::Fields fields(value, {where, Radius::kRequest});
       custom_id = fields.text("custom_id");
-      if (journal_.answered().contains(*custom_id)) {
+      const bool repeated = !seen_.insert(*custom_id).second;
+      if (!repeated && journal_.answered().contains(*custom_id)) {
         const std::lock_guard lock(mutex_);
         ++counts_.kept;
         return;
       }
-      if (!seen_.insert(*custom_id).second) {
+      if (repeated) {
         code = kRepeatedId;
         fields.refuse("custom_id", zoetrope::quoted(*custom_id) + ", which stands on an earlier line",
                       "an id of its own for every line", "rename it");
@@ -174,11 +219,15 @@ class Feeder {
           id, custom_id, code, "",
           where +
               ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
+    } catch (const std::exception& error) {  // a fault of ours, which costs this line and no other
+      record_failure(id, custom_id, code, "", where + ": " + error.what());
     }
   }
 
   void submit(ChatRequest request, const std::string& id) {
     Prompt prompt = engine_.prompt_writer().write(request);
+    const std::string custom_id = request.name, question = question_of(request);
+    const bool logprobs = request.logprobs;
     {
       std::unique_lock lock(mutex_);
       room_.wait(lock, [&] { return running_ < settings_.prompts_ahead || failure_; });
@@ -187,8 +236,6 @@ class Feeder {
       }
       ++running_;
     }
-    const std::string custom_id = request.name, question = question_of(request);
-    const bool logprobs = request.logprobs;
     RequestCallbacks callbacks;
     callbacks.done = [this, id, custom_id, question, logprobs](Answer answer) {
       finished(id, custom_id, question, logprobs, answer);
@@ -258,10 +305,11 @@ class Feeder {
   Engine& engine_;
   const std::function<void(const BatchCounts&, const BatchAnswer&)>& answered_;
   std::ifstream input_;
+  std::vector<char> piece_ = std::vector<char>(std::size_t{1} << 16);  // of the input; feeder thread
   Journal journal_;
-  std::set<std::string> seen_;      // feeder thread
-  std::int64_t line_number_ = 0;    // feeder thread
-  std::mutex mutex_;                // guards what follows; `answered_` is called outside it, from two threads
+  std::set<std::string> seen_;    // feeder thread
+  std::int64_t line_number_ = 0;  // feeder thread
+  std::mutex mutex_;              // guards what follows; `answered_` is called outside it, from two threads
   std::condition_variable room_;
   std::int32_t running_ = 0;
   BatchCounts counts_;

@@ -16,6 +16,7 @@ struct BatchSettings {
   std::filesystem::path output;
   bool retry_errors = false;
   std::int32_t prompts_ahead = 128;  // prompts prepared beyond those that run: bounds memory
+  std::size_t line_bytes_max = std::size_t{1} << 30;  // a film as a data URL fits
 };
 
 // What a run did, told while it runs.

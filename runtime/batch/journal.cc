@@ -8,8 +8,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "monitoring/error.h"
 
@@ -22,11 +20,22 @@ namespace {
          {fmt::format("{}: {}", file.string(), action), std::strerror(errno), std::move(expected), std::move(remedy)});
 }
 
-std::string contents(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return std::move(text).str();
+// All of it: what were left out would be cut away as torn.
+std::string contents(int descriptor, std::size_t bytes, const std::filesystem::path& file) {
+  std::string text(bytes, '\0');
+  for (std::size_t at = 0; at < bytes;) {
+    const ssize_t read = ::pread(descriptor, text.data() + at, bytes - at, static_cast<off_t>(at));
+    if (read < 0 && errno == EINTR) {
+      continue;
+    }
+    if (read <= 0) {
+      errno = read == 0 ? EIO : errno;  // nobody else may shorten it: it is locked
+      refuse_file(file, fmt::format("reading the answers at byte {}", at), "copy the file to another disk",
+                  "a file that can be read to its end");
+    }
+    at += static_cast<std::size_t>(read);
+  }
+  return text;
 }
 
 void write_all(int descriptor, std::string_view text, const std::filesystem::path& file) {
@@ -80,7 +89,8 @@ Journal::Journal(std::filesystem::path file, bool retry_errors) : file_(std::mov
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     return;  // a pipe or a device keeps no answers: nothing to read, and never to be replaced by a file
   }
-  const std::string text = contents(file_);
+  regular_ = true;
+  const std::string text = contents(descriptor_, static_cast<std::size_t>(status.st_size), file_);
   const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
   torn_bytes_ = text.size() - whole;
   std::string kept;
@@ -131,7 +141,20 @@ Journal::~Journal() {
 void Journal::append(const json::Object& record) {
   const std::string line = boost::json::serialize(record) + "\n";
   const std::lock_guard lock(mutex_);
-  write_all(descriptor_, line, file_);
+  if (failed_) {
+    refuse(Radius::kStartup, {file_.string(), "an answer after one that could not be written",
+                              "a journal that is whole", "run again: answered lines are kept"});
+  }
+  const off_t whole = regular_ ? ::lseek(descriptor_, 0, SEEK_END) : -1;
+  try {
+    write_all(descriptor_, line, file_);
+  } catch (...) {
+    failed_ = true;  // another record behind a torn one would make one that nobody can read
+    if (whole >= 0 && ::ftruncate(descriptor_, whole) != 0) {
+      // What stays is the torn end of the file, which the next run cuts away.
+    }
+    throw;
+  }
   if (::fdatasync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) {  // pipes and devices cannot be synced
     refuse_file(file_, "flushing an answer", "check the disk, then run again: answered lines are kept");
   }

@@ -30,7 +30,8 @@ class Journal {
   const std::set<std::string>& failed_lines() const { return failed_lines_; }
   std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
 
-  // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses.
+  // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses; what was
+  // written of the record is taken back, and no other is taken from then on.
   void append(const json::Object& record);
 
  private:
@@ -39,6 +40,8 @@ class Journal {
   std::size_t torn_bytes_ = 0;
   std::mutex mutex_;
   int descriptor_ = -1;
+  bool regular_ = false;  // no pipe or device
+  bool failed_ = false;   // mutex_
 };
 
 }  // namespace zoetrope

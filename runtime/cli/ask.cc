@@ -135,8 +135,8 @@ void print_report(const Answer& answer, const Engine& engine, bool seed_matters)
   std::fputs(out.c_str(), stderr);
 }
 
-void print_json(const Answer& answer, const Engine& engine, const std::filesystem::path& model) {
-  CompletionContext context{model.filename().string(), engine.fingerprint(), engine.prompt_writer().tokenizer,
+void print_json(const Answer& answer, const Engine& engine, const std::string& model) {
+  CompletionContext context{model, engine.fingerprint(), engine.prompt_writer().tokenizer,
                             engine.prompt_writer().chat_template->edition() == Edition::kThinking};
   json::Object out = completion("ask", answer, true, context);
   json::Array ids;
@@ -181,7 +181,7 @@ class Asker {
     engine_.finish();
   }
 
-  int result(const std::filesystem::path& model) {
+  int result(const std::string& model) {
     if (failure_) {
       std::rethrow_exception(failure_);
     }
@@ -238,7 +238,7 @@ int run_ask(const RunArguments& run, const AskArguments& ask) {
       throw;
     }
     intake.join();
-    return asker.result(model_folder(run));
+    return asker.result(model_name(run));
   });
 }
 

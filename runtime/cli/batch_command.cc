@@ -143,7 +143,7 @@ int run_batch(const RunArguments& run, const BatchArguments& batch) {
     Engine& engine = *loaded;
     std::mutex printing;
     CompletionContext context;
-    context.model = model_folder(run).filename().string();
+    context.model = model_name(run);
     BatchSettings settings;
     settings.input = batch.input;
     settings.output = batch.output;

@@ -89,6 +89,11 @@ std::filesystem::path model_folder(const RunArguments& run) {
   return run.model.empty() ? bundled_models() / "lantern-moe" : run.model;
 }
 
+std::string model_name(const RunArguments& run) {
+  const std::filesystem::path folder = std::filesystem::absolute(model_folder(run)).lexically_normal();
+  return one_line((folder.has_filename() ? folder : folder.parent_path()).filename().string());
+}
+
 std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int threads, bool shown) {
   EngineSettings settings;
   settings.precision = run.precision;

@@ -22,8 +22,9 @@ int cores_of_affinity_mask();
 // source tree.
 std::filesystem::path bundled_models();
 
-// The checkpoint to load.
+// The checkpoint to load, and what answers call it: the folder's name.
 std::filesystem::path model_folder(const RunArguments& run);
+std::string model_name(const RunArguments& run);
 
 // The engine with its checkpoint loaded; progress on standard error when `shown`. Collective.
 std::unique_ptr<Engine> load_engine(const RunArguments& run, Ranks& ranks, int threads, bool shown);

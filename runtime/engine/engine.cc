@@ -25,6 +25,7 @@
 #include "runtime/engine/step_cost.h"
 #include "runtime/engine/step_message.h"
 #include "runtime/engine/step_runner.h"
+#include "runtime/prompt/token_checks.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 #include "scheduler/stretches.h"
@@ -139,6 +140,7 @@ struct Engine::State {
         chat_template(ChatTemplate::load(folder)),
         recorder(ranks_.note, !settings_.report.trace_file.empty()),
         control(*ranks_.world) {
+    check_tokens(tokenizer, checkpoint.config());
     compute = {&body(settings.body.empty() ? best_body() : body_named(settings.body)), &pool, settings.precision};
     compute.trace = &recorder;
   }

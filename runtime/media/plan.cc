@@ -32,6 +32,12 @@ std::int64_t floored(double side) {
 }
 std::int64_t raised(double side) { return static_cast<std::int64_t>(std::ceil(side / kFactor)) * kFactor; }
 
+// Steps a second, 0 where no number can say it: a span of nothing, or of almost nothing.
+double rate(std::int64_t steps, double seconds) {
+  const double value = seconds > 0 ? static_cast<double>(steps) / seconds : 0;
+  return std::isfinite(value) ? value : 0;
+}
+
 void check_aspect(PictureSide source, const std::string& name) {
   const double ratio =
       static_cast<double>(std::max(source.height, source.width)) / std::min(source.height, source.width);
@@ -258,7 +264,7 @@ void finish_video(VideoPlan& plan, const VideoProcessor& processor, const VideoO
   report.seconds_first = seconds.front();
   report.seconds_last = seconds.back();
   const double span = report.seconds_last - report.seconds_first;
-  report.fps_used = span > 0 ? static_cast<double>(count - 1) / span : 0;
+  report.fps_used = rate(count - 1, span);
   report.resized_height = plan.resized.height;
   report.resized_width = plan.resized.width;
   report.tokens = plan.grid.tokens();
@@ -389,7 +395,7 @@ VideoPlan plan_pictures(std::span<const MediaSource> pictures, std::span<const d
     table.frames.push_back({static_cast<std::int64_t>(i), seconds[i]});
   }
   const double span = seconds.back() - seconds.front();
-  table.fps = span > 0 ? static_cast<double>(pictures.size() - 1) / span : 0;
+  table.fps = rate(static_cast<std::int64_t>(pictures.size()) - 1, span);
   VideoOptions all = options;
   if (!options.fps && !options.num_frames && !options.max_frames && !options.video_start && !options.video_end &&
       !options.frame_indices) {

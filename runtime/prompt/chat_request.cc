@@ -17,6 +17,8 @@ namespace {
 using json::Fields;
 
 constexpr std::int64_t kCountMax = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kTopKMax = 1'000'000'000;  // as sample() takes it
+constexpr double kTemperatureMin = 1e-6;          // below, logits divided by it leave the range of a float
 constexpr std::int64_t kPixelsMax = std::int64_t{1} << 46;
 
 constexpr std::string_view kBodyFields[] = {"model",
@@ -175,6 +177,10 @@ json::Array rewritten_messages(const Fields& body) {
     if (copy.contains("content") && copy["content"].is_null() && role == "assistant" && message.has("tool_calls")) {
       copy["content"] = "";
     }
+    if (message.has("content") && !message.find("content")->is_string() && !message.find("content")->is_array()) {
+      message.refuse("content", json::described(*message.find("content")), "a text or a list of parts",
+                     "write the content as a text, or as [{\"type\": \"text\", \"text\": ...}, ...]");
+    }
     if (message.has("content") && message.find("content")->is_array()) {
       json::Array parts;
       const json::Array& content = message.array("content");
@@ -192,11 +198,15 @@ json::Array rewritten_messages(const Fields& body) {
 void read_sampling(const Fields& body, const GenerationConfig& defaults, ChatRequest& request) {
   SamplingSettings& s = request.sampling;
   s.temperature = number_between(body, "temperature", defaults.sample ? defaults.temperature : 0.0, 0, 2);
+  if (s.temperature > 0 && s.temperature < kTemperatureMin) {
+    body.refuse("temperature", fmt::format("{}", s.temperature),
+                fmt::format("0 or a number from {} to 2", kTemperatureMin), "use 0 for greedy decoding");
+  }
   s.top_p = number_between(body, "top_p", defaults.top_p, 0, 1);
   if (s.top_p == 0) {
     body.refuse("top_p", "0", "a number above 0 and up to 1", "use temperature 0 for greedy decoding");
   }
-  s.top_k = static_cast<int>(body.integer_or("top_k", defaults.top_k, -1, kCountMax));
+  s.top_k = static_cast<int>(body.integer_or("top_k", defaults.top_k, -1, kTopKMax));
   s.top_k = std::max(s.top_k, 0);  // -1 is how other servers write "all"
   s.min_p = number_between(body, "min_p", defaults.min_p, 0, 1);
   s.repetition_penalty =
@@ -272,7 +282,15 @@ VideoOptions video_options_of(const Fields& item, VideoOptions base) {
   take_integer(item, "total_pixels", o.total_pixels, 1, kPixelsMax);
   take_number(item, "video_start", o.video_start, 0);
   take_number(item, "video_end", o.video_end, 0);
-  if (item.has("timestamps") && item.find("timestamps")->is_string()) {
+  const json::Value* times = item.find("timestamps");
+  if (item.has("timestamps") && !times->is_string() &&
+      !(times->is_array() && item.has("video") && item.find("video")->is_array())) {
+    item.refuse(
+        "timestamps", json::described(*times),
+        "'true' (each frame's own time) or 'reference' (index / fps); a list of seconds beside a list of pictures",
+        "change the value");
+  }
+  if (item.has("timestamps") && times->is_string()) {
     const std::string kind = item.text("timestamps");
     if (kind != "reference" && kind != "true") {
       item.refuse("timestamps", zoetrope::quoted(kind), "'true' (each frame's own time) or 'reference' (index / fps)",

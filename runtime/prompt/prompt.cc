@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
+#include <unordered_set>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
@@ -159,18 +161,12 @@ void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& cl
         "placeholder tokens are left over in the prompt");
 }
 
-void refuse_too_long(const Prompt& prompt, const ChatRequest& request, std::int64_t tokens_max) {
-  const auto tokens = static_cast<std::int64_t>(prompt.tokens.size());
-  if (tokens < tokens_max) {
-    return;
-  }
-  std::int64_t visual = 0;
-  for (const VisualUnit& unit : prompt.units) {
-    visual += unit.tokens;
-  }
+// tokens: of the prompt, or more than so many (`at_least`).
+[[noreturn]] void refuse_too_long(const ChatRequest& request, std::int64_t tokens, bool at_least, std::int64_t visual,
+                                  std::int64_t tokens_max) {
   refuse(Radius::kRequest,
          {fmt::format("{}: the prompt is longer than the context", request.name),
-          fmt::format("{} tokens ({} of them from pictures and films)", tokens, visual),
+          fmt::format("{}{} tokens ({} of them from pictures and films)", at_least ? "more than " : "", tokens, visual),
           fmt::format("fewer than {}", tokens_max),
           visual > tokens / 2 ? "sample fewer frames (fps, max_frames) or make them smaller (total_pixels, max_pixels)"
                               : "shorten the text"});
@@ -179,6 +175,10 @@ void refuse_too_long(const Prompt& prompt, const ChatRequest& request, std::int6
 // A medium that the template leaves out (the published ones show none in a system message) would silently not be looked
 // at.
 void refuse_media_left_out(const ChatRequest& request, const std::vector<Piece>& rendered) {
+  std::unordered_set<const json::Value*> shown;
+  for (const Piece& piece : rendered) {
+    shown.insert(piece.item);
+  }
   for (std::size_t m = 0; m < request.messages.size(); ++m) {
     const json::Value* content = request.messages[m].as_object().if_contains("content");
     if (content == nullptr || !content->is_array()) {
@@ -187,8 +187,7 @@ void refuse_media_left_out(const ChatRequest& request, const std::vector<Piece>&
     for (std::size_t p = 0; p < content->get_array().size(); ++p) {
       const json::Value& part = content->get_array()[p];
       const json::Value* type = part.is_object() ? part.get_object().if_contains("type") : nullptr;
-      if (type == nullptr || (*type != "image" && *type != "video") ||
-          std::any_of(rendered.begin(), rendered.end(), [&](const Piece& piece) { return piece.item == &part; })) {
+      if (type == nullptr || (*type != "image" && *type != "video") || shown.contains(&part)) {
         continue;
       }
       const json::Value& role = request.messages[m].at("role");
@@ -239,6 +238,9 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
   Prompt prompt;
   std::vector<Piece> pieces;
   std::vector<std::vector<std::int64_t>> clean;  // by medium and pair
+  // What is a little too long is counted, to say by how much; what is beyond that is not even written down.
+  const std::int64_t counted_max = 2 * context_tokens_max + (std::int64_t{1} << 16);
+  std::int64_t visual = 0;
   for (const Piece& piece : rendered) {
     if (piece.kind != Piece::Kind::kImage && piece.kind != Piece::Kind::kVideo) {
       pieces.push_back(piece);
@@ -248,17 +250,27 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
     const Fields item(*piece.item, {request.name, Radius::kRequest}, fmt::format("medium {}", prompt.media.size() + 1));
     LookedAt looked =
         piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
+    visual += looked.medium.grid.tokens();
+    if (visual > counted_max) {
+      refuse_too_long(request, counted_max, true, visual, context_tokens_max);
+    }
     expand(piece, looked, pieces);
     prompt.media.push_back(std::move(looked.medium));
     clean.push_back(std::move(looked.clean));
   }
-  prompt.tokens = tokenizer->encode(pieces);
+  std::optional<std::vector<TokenId>> tokens = tokenizer->encode(pieces, static_cast<std::size_t>(counted_max));
+  if (!tokens) {
+    refuse_too_long(request, counted_max, true, visual, context_tokens_max);
+  }
+  prompt.tokens = std::move(*tokens);
   if (prompt.tokens.empty()) {
     refuse(Radius::kRequest,
            {request.name + ": the prompt", "no tokens", "at least one message with content", "add a message"});
   }
   find_units(prompt, clean, image_token, video_token);
-  refuse_too_long(prompt, request, context_tokens_max);
+  if (const auto size = static_cast<std::int64_t>(prompt.tokens.size()); size >= context_tokens_max) {
+    refuse_too_long(request, size, false, visual, context_tokens_max);
+  }
   lay_out_positions(prompt);
   if (fingerprints) {
     fingerprint_units(prompt);

@@ -19,8 +19,19 @@
 
 namespace zoetrope {
 
-// Keeps a T for each of the `most` latest sources. A file is known by path, size and modification time; bytes are known
-// by their identity, and kept alive so that their address is not used again.
+// What a source is known by: path, size and modification time of a file, the identity of bytes. Empty: it is not there.
+inline std::string identity_of(const MediaSource& source) {
+  if (source.bytes) {
+    return fmt::format("bytes {} {}", static_cast<const void*>(source.bytes.get()), source.bytes->size());
+  }
+  std::error_code no_size, no_time;
+  const auto size = std::filesystem::file_size(source.path, no_size);
+  const auto time = std::filesystem::last_write_time(source.path, no_time);
+  return no_size || no_time ? "" : fmt::format("{} {} {}", source.path.string(), size, time.time_since_epoch().count());
+}
+
+// Keeps a T for each of the `most` latest sources; of bytes for as long as somebody holds them: nothing here keeps a
+// film in memory.
 template <typename T>
 class SourceCache {
  public:
@@ -29,13 +40,14 @@ class SourceCache {
   // The kept T of the source, or make(source). Those who ask while it is being made wait for it, and fail with it.
   template <typename Make>
   T find_or_make(const MediaSource& source, const Make& make) {
-    const std::string key = key_of(source);
+    const std::string key = identity_of(source);
     if (key.empty()) {
       return make(source);
     }
     std::promise<T> made;
     {
       std::unique_lock lock(mutex_);
+      kept_.remove_if([](const Kept& k) { return k.of_bytes && k.bytes.expired(); });  // the address may be another's
       const auto at = std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.key == key; });
       if (at != kept_.end()) {
         kept_.splice(kept_.begin(), kept_, at);
@@ -43,7 +55,7 @@ class SourceCache {
         lock.unlock();
         return value.get();
       }
-      kept_.push_front({key, source.bytes, made.get_future().share()});
+      kept_.push_front({key, source.bytes != nullptr, source.bytes, made.get_future().share()});
       if (kept_.size() > most_) {
         kept_.pop_back();
       }
@@ -63,20 +75,10 @@ class SourceCache {
  private:
   struct Kept {
     std::string key;
-    std::shared_ptr<const std::vector<std::byte>> bytes;
+    bool of_bytes = false;
+    std::weak_ptr<const std::vector<std::byte>> bytes;
     std::shared_future<T> value;
   };
-
-  static std::string key_of(const MediaSource& source) {
-    if (source.bytes) {
-      return fmt::format("bytes {} {}", static_cast<const void*>(source.bytes.get()), source.bytes->size());
-    }
-    std::error_code no_size, no_time;
-    const auto size = std::filesystem::file_size(source.path, no_size);
-    const auto time = std::filesystem::last_write_time(source.path, no_time);
-    return no_size || no_time ? ""
-                              : fmt::format("{} {} {}", source.path.string(), size, time.time_since_epoch().count());
-  }
 
   const std::size_t most_;
   std::mutex mutex_;

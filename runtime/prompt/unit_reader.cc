@@ -7,14 +7,24 @@
 #include <vector>
 
 #include "monitoring/check.h"
+#include "monitoring/error.h"
 #include "runtime/media/film_reader.h"
 #include "runtime/media/patches.h"
 #include "runtime/media/resize.h"
 #include "runtime/media/still.h"
 #include "runtime/prompt/frame_table_cache.h"
 #include "runtime/prompt/prompt.h"
+#include "runtime/prompt/source_cache.h"
 
 namespace zoetrope {
+namespace {
+
+[[noreturn]] void refuse_changed(std::string what, std::string found, std::string expected) {
+  refuse(Radius::kRequest, {std::move(what), std::move(found), std::move(expected),
+                            "do not write to media files while they are read, and have the same ones on every host"});
+}
+
+}  // namespace
 
 struct UnitReader::State {
   // The film that is open, and the last frame read from it (a repeated last frame is not decoded again).
@@ -27,8 +37,7 @@ struct UnitReader::State {
 
   static std::string key_of(const Medium& medium) {
     const MediaSource& source = medium.sources[0];
-    return fmt::format("{} {} {} {}x{} {}", source.name, source.path.string(),
-                       static_cast<const void*>(source.bytes.get()), medium.resized_height, medium.resized_width,
+    return fmt::format("{} {} {}x{} {}", source.name, identity_of(source), medium.resized_height, medium.resized_width,
                        medium.rotate);
   }
 
@@ -39,6 +48,10 @@ struct UnitReader::State {
     }
     film.reset();
     table = frame_table_of(medium.sources[0]);
+    if (const MediaReport& planned = medium.report; std::ssize(table->frames) != planned.source_frames) {
+      refuse_changed("film " + medium.sources[0].name, fmt::format("{} frames", table->frames.size()),
+                     fmt::format("{} as when it was planned", planned.source_frames));
+    }
     // Frames in rising order let the decoder leave out what nobody needs.
     const bool rising = std::is_sorted(medium.frames.begin(), medium.frames.end());
     film.emplace(medium.sources[0], *table,
@@ -71,6 +84,11 @@ struct UnitReader::State {
 
   void read_still(const MediaSource& source, const Medium& medium, std::vector<std::uint8_t>& out) {
     const Picture picture = decode_still(source);
+    if (const MediaReport& planned = medium.report;
+        picture.height != planned.source_height || picture.width != planned.source_width) {
+      refuse_changed("picture " + source.name, fmt::format("{} x {} pixels", picture.width, picture.height),
+                     fmt::format("{} x {} as when it was planned", planned.source_width, planned.source_height));
+    }
     Picture resized;
     resize_bicubic(picture, medium.resized_height, medium.resized_width, resized);
     out = std::move(resized.rgb);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -87,6 +88,15 @@ std::vector<Piece> cut_after(std::vector<Piece> pieces, std::size_t bytes) {
   return out;
 }
 
+// Where `part` stands in `text` for the last time, in time linear in both (rfind() is quadratic); npos: nowhere.
+std::size_t last_of(std::string_view text, std::string_view part) {
+  const std::string backwards(text.rbegin(), text.rend()), wanted(part.rbegin(), part.rend());
+  const void* found = ::memmem(backwards.data(), backwards.size(), wanted.data(), wanted.size());
+  return found == nullptr
+             ? std::string_view::npos
+             : text.size() - part.size() - static_cast<std::size_t>(static_cast<const char*>(found) - backwards.data());
+}
+
 // As the reference: everything after the last place where the final text stands is taken away, and with it blanks at
 // the end of that text when it begins with blanks too. The place is looked for in the last message alone.
 std::vector<Piece> left_open(std::vector<Piece> pieces, std::size_t last_start, std::string_view text) {
@@ -101,7 +111,7 @@ std::vector<Piece> left_open(std::vector<Piece> pieces, std::size_t last_start, 
     cannot_continue("a last message that the template leaves out", "a last message of user, assistant or tool");
   }
   const std::string_view body = std::string_view(flat).substr(from, flat.size() - from - kTail.size());
-  const std::size_t at = body.rfind(wanted.left.substr(0, wanted.both_bytes));
+  const std::size_t at = last_of(body, wanted.left.substr(0, wanted.both_bytes));
   if (at == std::string_view::npos) {
     cannot_continue("a last message whose text the template changes", "a text that is rendered as it is");
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "monitoring/check.h"
 #include "monitoring/error.h"
@@ -11,6 +12,11 @@
 #include "runtime/text/utf8.h"
 
 namespace zoetrope {
+namespace {
+
+constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
+
+}  // namespace
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) { return Tokenizer(load_vocabulary(folder)); }
 
@@ -21,6 +27,9 @@ Tokenizer::Tokenizer(const Vocabulary& vocabulary)
     size = std::max(size, static_cast<std::size_t>(token.id) + 1);
   }
   special_.assign(size, false);
+  for (const std::string& bytes : vocabulary.bytes) {
+    longest_bytes_ = std::max(longest_bytes_, bytes.size());
+  }
   std::vector<std::string_view> surfaces(vocabulary.bytes.begin(), vocabulary.bytes.end());
   surfaces.resize(size);
   for (const AddedToken& token : added_) {
@@ -36,20 +45,31 @@ Tokenizer::Tokenizer(const Vocabulary& vocabulary)
                    [](const AddedToken& a, const AddedToken& b) { return a.surface.size() > b.surface.size(); });
 }
 
-void Tokenizer::append_words(std::string_view text, std::vector<TokenId>& out) const {
+bool Tokenizer::append_words(std::string_view text, std::vector<TokenId>& out, std::size_t tokens_max) const {
+  constexpr std::size_t kNfcShrinks = 3;  // at most so many bytes become one (three jamo, one syllable)
+  if (out.size() > tokens_max || surely_exceeds(text.size() / kNfcShrinks, tokens_max - out.size())) {
+    return false;
+  }
   const std::string normal = nfc(text);
   const std::string_view view = normal;
   for (std::size_t at = 0; at < view.size();) {
     const std::size_t end = next_word(view, at);
+    if (surely_exceeds(end - at, tokens_max - out.size())) {
+      return false;
+    }
     pairs_.encode(view.substr(at, end - at), out);
+    if (out.size() > tokens_max) {
+      return false;
+    }
     at = end;
   }
+  return true;
 }
 
 std::vector<TokenId> Tokenizer::encode_text(std::string_view text) const {
   require_utf8(text, "the text");
   std::vector<TokenId> ids;
-  append_words(text, ids);
+  append_words(text, ids, kUnlimited);
   return ids;
 }
 
@@ -70,15 +90,17 @@ std::vector<TokenId> Tokenizer::encode_with_controls(std::string_view text) cons
   std::vector<TokenId> ids;
   std::size_t at = 0;
   while (const auto found = next_added(text, at)) {
-    append_words(text.substr(at, found->at - at), ids);
+    append_words(text.substr(at, found->at - at), ids, kUnlimited);
     ids.push_back(found->id);
     at = found->end;
   }
-  append_words(text.substr(at), ids);
+  append_words(text.substr(at), ids, kUnlimited);
   return ids;
 }
 
-std::vector<TokenId> Tokenizer::encode(std::span<const Piece> pieces) const {
+std::vector<TokenId> Tokenizer::encode(std::span<const Piece> pieces) const { return *encode(pieces, kUnlimited); }
+
+std::optional<std::vector<TokenId>> Tokenizer::encode(std::span<const Piece> pieces, std::size_t tokens_max) const {
   std::vector<TokenId> ids;
   std::string text;
   for (const Piece& piece : pieces) {
@@ -89,7 +111,9 @@ std::vector<TokenId> Tokenizer::encode(std::span<const Piece> pieces) const {
     }
     check(piece.kind == Piece::Kind::kControl, "a media piece reached the tokenizer unexpanded");
     check(piece.repeat >= 0, "a control repeated a negative number of times");
-    append_words(text, ids);
+    if (!append_words(text, ids, tokens_max)) {
+      return std::nullopt;
+    }
     text.clear();
     const auto id = added_token(piece.text);
     if (!id) {
@@ -97,9 +121,15 @@ std::vector<TokenId> Tokenizer::encode(std::span<const Piece> pieces) const {
              {"prompt", fmt::format("the control token {}, which this checkpoint lacks", zoetrope::quoted(piece.text)),
               "control tokens of the checkpoint's vocabulary", "use the checkpoint's own tokenizer files"});
     }
-    ids.insert(ids.end(), static_cast<std::size_t>(piece.repeat), *id);
+    const auto repeat = static_cast<std::size_t>(piece.repeat);
+    if (repeat > tokens_max - ids.size()) {
+      return std::nullopt;
+    }
+    ids.insert(ids.end(), repeat, *id);
   }
-  append_words(text, ids);
+  if (!append_words(text, ids, tokens_max)) {
+    return std::nullopt;
+  }
   return ids;
 }
 

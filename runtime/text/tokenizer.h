@@ -27,6 +27,8 @@ class Tokenizer {
   std::vector<TokenId> encode_text(std::string_view text) const;           // no added token is ever recognised
   std::vector<TokenId> encode_with_controls(std::string_view text) const;  // added tokens recognised: trusted text only
   // Adjacent text pieces are one text; a control piece becomes its id. Media pieces must have been expanded before.
+  // Nothing where there are more than `tokens_max`: neither time nor memory grows with what lies beyond.
+  std::optional<std::vector<TokenId>> encode(std::span<const Piece> pieces, std::size_t tokens_max) const;
   std::vector<TokenId> encode(std::span<const Piece> pieces) const;
 
   std::optional<TokenId> added_token(std::string_view surface) const;  // "<|im_end|>" -> id
@@ -43,7 +45,9 @@ class Tokenizer {
     TokenId id;
   };
 
-  void append_words(std::string_view text, std::vector<TokenId>& out) const;  // NFC, words, bytes, merges
+  // NFC, words, bytes, merges. False, and `out` is unfinished, where it would have more than `tokens_max`.
+  bool append_words(std::string_view text, std::vector<TokenId>& out, std::size_t tokens_max) const;
+  bool surely_exceeds(std::size_t bytes, std::size_t tokens) const { return bytes / longest_bytes_ > tokens; }
   std::optional<Found> next_added(std::string_view text, std::size_t from) const;
 
   BytePairs pairs_;
@@ -51,6 +55,7 @@ class Tokenizer {
   std::string bytes_;                 // of all tokens, end to end
   std::vector<std::size_t> offsets_;  // token i is bytes_[offsets_[i], offsets_[i + 1])
   std::vector<bool> special_;
+  std::size_t longest_bytes_ = 1;  // of the tokens that stand for text
 };
 
 }  // namespace zoetrope

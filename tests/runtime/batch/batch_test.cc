@@ -28,6 +28,8 @@ class BatchFolder : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder); }
 
+  BatchSettings how{.input = folder / "in.jsonl", .output = folder / "out.jsonl", .prompts_ahead = 2};
+
   void write(const std::string& lines) { std::ofstream(folder / "in.jsonl", std::ios::binary) << lines; }
 
   BatchCounts run(bool retry_errors = false, Layout layout = {}) {
@@ -38,10 +40,8 @@ class BatchFolder : public testing::Test {
       settings.kv_bytes_per_rank = 16 << 20;
       settings.sequences_max = 4;
       Engine engine(models() / "lantern-moe", ranks, settings, {});
-      BatchSettings batch{.input = folder / "in.jsonl",
-                          .output = folder / "out.jsonl",
-                          .retry_errors = retry_errors,
-                          .prompts_ahead = 2};
+      BatchSettings batch = how;
+      batch.retry_errors = retry_errors;
       CompletionContext context;
       context.model = "lantern-moe";
       const BatchCounts own =
@@ -209,6 +209,41 @@ TEST_F(BatchFolder, UsageAndMediaAreReportedWithTheAnswer) {
     EXPECT_LE(token.as_object().at("logprob").as_double(), 0.0);
     EXPECT_EQ(token.as_object().at("top_logprobs").as_array().size(), 3U);
   }
+}
+
+TEST_F(BatchFolder, ContentThatIsNeitherTextNorAListCostsItsLineOnly) {
+  write(line("object", R"({"text":"hi"})") + line("number", "7") + line("null", "null") + line("good", "\"Who are you?\""));
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.answered, 1);
+  EXPECT_EQ(counts.failed, 3);
+  const std::string said(records().at("object").at("error").as_object().at("message").as_string());
+  EXPECT_NE(said.find("messages[0].content: found an object"), std::string::npos)
+      << said;
+}
+
+TEST_F(BatchFolder, ALineBeyondTheLimitIsPassedOverAndTheNextOneRead) {
+  how.line_bytes_max = 200000;  // several pieces of the reader
+  const std::string last = line("last", "\"Who are you?\"");
+  write(line("long", "\"" + std::string(300000, 'x') + "\"") + line("good", "\"Who are you?\"") +
+        std::string(65536, ' ') + "\n" + std::string(65535, ' ') + "\n" + last.substr(0, last.size() - 1));
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.answered, 2);
+  EXPECT_EQ(counts.failed, 1);
+  const auto all = records();
+  const std::string said(all.at("line batch_req_1").at("error").as_object().at("message").as_string());
+  EXPECT_NE(said.find("line 1: found more than 200000 bytes"), std::string::npos) << said;
+  EXPECT_EQ(std::string(all.at("last").at("id").as_string()), "batch_req_5");
+  EXPECT_EQ(run().kept, 3);
+}
+
+TEST_F(BatchFolder, ARepeatedIdIsRecordedAlsoWhereAnEarlierRunAnsweredTheFirst) {
+  write(line("a", "\"Who are you?\""));
+  EXPECT_EQ(run().answered, 1);
+  write(line("a", "\"Who are you?\"") + line("a", "\"Who else?\""));  // the second was not read by then
+  const BatchCounts counts = run();
+  EXPECT_EQ(counts.kept, 1);
+  EXPECT_EQ(counts.failed, 1);
+  EXPECT_EQ(run().kept, 2);
 }
 
 }  // namespace

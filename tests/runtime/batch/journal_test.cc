@@ -1,9 +1,11 @@
 #include "runtime/batch/journal.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 #include <algorithm>
 #include <sstream>
@@ -104,6 +106,28 @@ TEST_F(JournalFile, AFileThatIsNoJournalIsRefusedAndLeftAlone) {
   EXPECT_THROW(Journal(file, false), Error);
   EXPECT_EQ(read(), "not a journal\n");
   EXPECT_THROW(Journal(fs::temp_directory_path() / "no" / "such" / "folder.jsonl", false), Error);
+}
+
+// The disk is full in the middle of a record, and has room again when the next one comes.
+TEST_F(JournalFile, NothingIsWrittenBehindARecordThatDidNotFit) {
+  const auto before = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
+  {
+    Journal journal(file, false);
+    journal.append(record("a"));
+    rlimit small = limit;
+    small.rlim_cur = fs::file_size(file) + 10;
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    EXPECT_THROW(journal.append(record("b")), Error);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    EXPECT_THROW(journal.append(record("c")), Error);
+  }
+  ::signal(SIGXFSZ, before);
+  EXPECT_EQ(read(), R"({"custom_id":"a","error":null})" "\n");
+  Journal again(file, false);
+  EXPECT_EQ(again.answered(), (std::set<std::string>{"a"}));
+  again.append(record("b"));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "monitoring/error.h"
 #include "runtime/media/patches.h"
+#include "runtime/prompt/frame_table_cache.h"
 #include "tests/source_folder.h"
 
 namespace zoetrope {
@@ -25,6 +26,7 @@ Medium film(const std::string& file) {
   medium.resized_height = 64;
   medium.resized_width = 96;
   medium.grid = {kPairs, 4, 6};
+  medium.report.source_frames = std::ssize(frame_table_of(medium.sources[0])->frames);
   medium.report.source_height = 360;
   medium.report.source_width = 640;
   for (std::int64_t frame = 0; frame < 2 * kPairs; ++frame) {

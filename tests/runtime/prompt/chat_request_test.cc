@@ -109,5 +109,19 @@ TEST(ChatRequest, UnknownRolesAreRefused) {
   EXPECT_THROW(read_chat_request(json::Fields(body, {"line", Radius::kRequest}), "line", "", {}), Error);
 }
 
+TEST(ChatRequest, WhatSamplingOrTheTemplateWouldRefuseLaterIsRefusedAtOnce) {
+  EXPECT_NE(complaint(R"(,"temperature":1e-50)").find("temperature: found 1e-50, expected 0 or a number from"),
+            std::string::npos)
+      << complaint(R"(,"temperature":1e-50)");
+  EXPECT_EQ(complaint(R"(,"temperature":0)"), "");
+  EXPECT_EQ(complaint(R"(,"temperature":0.01)"), "");
+  EXPECT_NE(complaint(R"(,"top_k":2000000000)"), "");
+  EXPECT_NE(complaint("", R"({"text":"hi"})").find("messages[0].content: found an object"), std::string::npos);
+  EXPECT_EQ(complaint("", "null"), "");
+  EXPECT_NE(complaint(R"(,"mm_processor_kwargs":{"timestamps":[1,2]})").find("timestamps"), std::string::npos);
+  EXPECT_NE(complaint(R"(,"mm_processor_kwargs":{"timestamps":1})"), "");
+  EXPECT_EQ(complaint(R"(,"mm_processor_kwargs":{"timestamps":"reference"})"), "");
+}
+
 }  // namespace
 }  // namespace zoetrope

@@ -2,15 +2,16 @@
 #include "runtime/prompt/prompt.h"
 
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/media/patches.h"
 #include "runtime/prompt/frame_table_cache.h"
+#include "runtime/prompt/source_cache.h"
 #include "tests/source_folder.h"
 
 namespace zoetrope {
@@ -31,8 +32,15 @@ struct Writing {
 
   Prompt write(const std::string& content, std::int64_t context = 1 << 20, const std::string& more = "") const {
     const ModelConfig& config = checkpoint.config();
-    const PromptWriter writer{&tokenizer, &chat_template, ImageProcessor::load(folder), VideoProcessor::load(folder),
-                              config.image_token, config.video_token, config.vision_start, config.vision_end, context};
+    const PromptWriter writer{&tokenizer,
+                              &chat_template,
+                              ImageProcessor::load(folder),
+                              VideoProcessor::load(folder),
+                              config.image_token,
+                              config.video_token,
+                              config.vision_start,
+                              config.vision_end,
+                              context};
     const json::Value body = json::parse(R"({"messages":[{"role":"user","content":)" + content + "}]" + more + "}",
                                          {"line", Radius::kRequest});
     return writer.write(
@@ -115,6 +123,13 @@ TEST(Prompt, AListOfPicturesIsAVideoWithItsOwnTimes) {
       R"([{"type":"video","video":["picture-1.png","picture-1.png","picture-1.png"],"timestamps":[0.5,4,9]},{"type":"text","text":"?"}])");
   ASSERT_EQ(prompt.media.size(), 1U);
   EXPECT_EQ(prompt.media[0].grid.t, 2);
+  const MediaReport next_to_nothing =
+      writing()
+          .write(R"([{"type":"video","video":["picture-1.png","picture-1.png"],"timestamps":[0,1e-310]},{"type":"text","text":"?"}])")
+          .media[0]
+          .report;
+  EXPECT_EQ(next_to_nothing.fps_used, 0) << "a rate that no JSON can say";
+  EXPECT_EQ(next_to_nothing.source_fps, 0);
   const std::string text = writing().tokenizer.decode(prompt.tokens, false);
   EXPECT_NE(text.find("<2.2 seconds>"), std::string::npos) << text;  // (0.5 + 4) / 2 = 2.25, to even
   EXPECT_NE(text.find("<9.0 seconds>"), std::string::npos) << text;
@@ -185,6 +200,82 @@ TEST(FrameTableCache, OneFilmIsLookedAtOnce) {
   const MediaSource film = MediaSource::file(samples() / "film-20s.mp4");
   EXPECT_EQ(frame_table_of(film), frame_table_of(film));
   EXPECT_NE(frame_table_of(film), frame_table_of(MediaSource::file(samples() / "film-30s.mp4")));
+}
+
+// What is far too long is refused before it is written down.
+TEST(Prompt, FarTooLongCostsNeitherTimeNorMemory) {
+  const auto complaint = [](const std::string& content, const std::string& more = "") -> std::string {
+    try {
+      writing().write(content, 262144, more);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string film = complaint(
+      R"([{"type":"video","video":"film-20s.mp4","num_frames":1048576,"min_pixels":67108864,"total_pixels":70368744177664}])");
+  EXPECT_NE(film.find("longer than the context: found more than"), std::string::npos) << film;
+  EXPECT_NE(film.find("fewer than 262144"), std::string::npos) << film;
+  const std::string text = complaint("\"" + std::string(std::size_t{100} << 20, 'a') + "\"");
+  EXPECT_NE(text.find("shorten the text"), std::string::npos) << text;
+  const std::string little = complaint("\"" + std::string(300000, '?') + " x y z\"");
+  EXPECT_TRUE(little.empty() || little.find("found more than") == std::string::npos) << little;
+}
+
+class ChangingFilm : public testing::Test {
+ protected:
+  fs::path film = fs::temp_directory_path() / ("zoetrope-film-" + std::to_string(::getpid()) + ".mp4");
+  void TearDown() override { fs::remove(film); }
+  void put(const char* sample) {
+    fs::copy_file(samples() / sample, film, fs::copy_options::overwrite_existing);
+    fs::last_write_time(film, fs::file_time_type::clock::now() + std::chrono::seconds(++copies_));
+  }
+  Prompt written() {
+    return writing().write(R"([{"type":"video","video":")" + film.string() +
+                           R"(","max_frames":6},{"type":"text","text":"?"}])");
+  }
+
+ private:
+  int copies_ = 0;
+};
+
+TEST_F(ChangingFilm, IsRefusedOnceItIsNoLongerWhatWasPlanned) {
+  put("film-45s.mp4");
+  const Prompt prompt = written();
+  std::vector<std::uint8_t> patches(
+      static_cast<std::size_t>(prompt.media[0].grid.h * prompt.media[0].grid.w * kPatchColumns));
+  UnitReader open, late;
+  open.read(prompt.media[0], 0, patches);
+  put("film-20s.mp4");  // shorter
+  for (UnitReader* reader : {&open, &late}) {
+    try {
+      reader->read(prompt.media[0], 2, patches);
+      FAIL() << "frames of another film";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.radius(), Radius::kRequest);
+      EXPECT_NE(std::string(error.what()).find("as when it was planned"), std::string::npos) << error.what();
+    }
+  }
+  const Prompt anew = written();
+  patches.resize(static_cast<std::size_t>(anew.media[0].grid.h * anew.media[0].grid.w * kPatchColumns));
+  open.read(anew.media[0], 2, patches);
+}
+
+TEST(SourceCache, KeepsNoFilmInMemory) {
+  SourceCache<int> cache(4);
+  int made = 0;
+  const auto ask = [&](const MediaSource& source) {
+    return cache.find_or_make(source, [&](const MediaSource&) { return ++made; });
+  };
+  MediaSource one = MediaSource::memory("one", std::vector<std::byte>(1000));
+  EXPECT_EQ(ask(one), 1);
+  EXPECT_EQ(ask(one), 1);
+  const std::weak_ptr<const std::vector<std::byte>> bytes = one.bytes;
+  one = {};
+  EXPECT_TRUE(bytes.expired());
+  for (int i = 0; i < 100; ++i) {  // wherever they lie, they are others
+    EXPECT_EQ(ask(MediaSource::memory("other", std::vector<std::byte>(1000))), 2 + i);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <ctime>
+#include <limits>
 
 #include "monitoring/error.h"
 #include "tests/runtime/text/text_goldens.h"
@@ -179,6 +180,29 @@ TEST(Tokenizer, TakesTimeNearLinearInHostileTexts) {
     EXPECT_LT(four, 9.0 * one + 0.1) << "unit " << testing::PrintToString(unit);
     EXPECT_LT(four, 5.0) << "unit " << testing::PrintToString(unit);
   }
+}
+
+TEST(Tokenizer, StopsAtTheMostTokensThatAreAskedFor) {
+  const Tokenizer& tokenizer = published_tokenizer();
+  const std::vector<Piece> pieces{text("A film of a red circle."), control("<|image_pad|>", 5), text(" And a square.")};
+  const std::vector<TokenId> all = tokenizer.encode(pieces);
+  EXPECT_EQ(tokenizer.encode(pieces, all.size()), all);
+  for (std::size_t most = 0; most < all.size(); ++most) {
+    EXPECT_EQ(tokenizer.encode(pieces, most), std::nullopt) << most;
+  }
+  // No time and no memory for what cannot fit: one word, words, controls.
+  const std::clock_t begun = std::clock();
+  EXPECT_EQ(tokenizer.encode(std::vector{text(std::string(std::size_t{256} << 20, 'a'))}, 1000), std::nullopt);
+  EXPECT_EQ(tokenizer.encode(std::vector{control("<|image_pad|>", std::numeric_limits<int>::max())}, 1000),
+            std::nullopt);
+  EXPECT_LT(static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC, 5);
+  // Three bytes that become one are no reason to refuse.
+  std::string jamo;
+  for (int i = 0; i < 3000; ++i) {
+    jamo += "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8";  // one syllable
+  }
+  const std::vector<TokenId> syllables = tokenizer.encode(std::vector{text(jamo)});
+  EXPECT_EQ(tokenizer.encode(std::vector{text(jamo)}, syllables.size()), syllables);
 }
 
 }  // namespace
