@@ -14,6 +14,10 @@ namespace {
 // A prefix of at least this length decides where a sequence goes: its pages are where they are. What is shorter, the
 // few tokens with which every conversation begins, is used only where it happens to lie.
 constexpr std::int64_t kDecidingTokens = kPageRows;
+// Up to so many tokens are computed again rather than waited for, where the members that have them are full or have so
+// many more sequences than another one.
+constexpr std::int64_t kAgainTokens = 4096;
+constexpr std::int32_t kCrowdedBy = 8;
 // Copying a page for fewer rows is not worth while.
 constexpr std::int64_t kSharedTokensMin = 16;
 // Answers are seldom longer, whatever a request allows: so many tokens pay the price of a span at most.
@@ -26,6 +30,18 @@ constexpr double kWorthSpanning = 0.9;
 std::int32_t Planner::State::sequences_of(int member) const {
   return static_cast<std::int32_t>(
       std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.widest.contains(member); }));
+}
+
+// True where a member of the span has many more sequences than another one of the ring.
+bool Planner::State::crowded(const Span& span) const {
+  std::int32_t least = sequences_of(0), most = 0;
+  for (int member = 1; member < layout.ring; ++member) {
+    least = std::min(least, sequences_of(member));
+  }
+  for (int slot = 0; slot < span.members; ++slot) {
+    most = std::max(most, sequences_of(span.member_at(slot)));
+  }
+  return most > least + kCrowdedBy;
 }
 
 // The widest span of this ring.
@@ -212,22 +228,37 @@ bool Planner::State::admit_first(StepPlan& plan) {
   Content content{request.tokens, request.units};
   const std::int32_t pages = pages_of(tokens_max(request));
   std::optional<Place> place;
-  Source source;
+  Source prefix, source;
   if (!content.tokens.empty()) {
-    source = longest_prefix(content, request.prompt_tokens - 1, nullptr);
+    prefix = longest_prefix(content, request.prompt_tokens - 1, nullptr);
   }
-  if (source.tokens >= kDecidingTokens && could_share(source.match.span, pages, source.tokens / kPageRows)) {
-    place = place_at(source, pages);
-  } else {
+  const bool decides =
+      prefix.tokens >= kDecidingTokens && could_share(prefix.match.span, pages, prefix.tokens / kPageRows);
+  const bool again = prefix.tokens <= kAgainTokens;
+  if (decides && !(again && crowded(prefix.match.span))) {
+    place = place_at(prefix, pages);
+    source = prefix;
+  }
+  if (!place && (!decides || again)) {
     place = place_for(request);
     source = {};
     if (place && !content.tokens.empty()) {
-      source.match = longest_prefix(content, request.prompt_tokens - 1, &place->span).match;
+      Source here = longest_prefix(content, request.prompt_tokens - 1, &place->span);
+      if (here.waits_for && decides && here.tokens >= kDecidingTokens &&
+          could_share(place->span, pages, here.tokens / kPageRows)) {
+        source = std::move(here);  // the first one there computes it again, and those behind it wait for that one
+      } else {
+        source.match = std::move(here.match);
+      }
     }
-    if (source.match.tokens < kSharedTokensMin || !place ||
-        room_of(place->span, place->widest.members, pages, &source.match) < 0) {
+    if (!source.waits_for && (source.match.tokens < kSharedTokensMin || !place ||
+                              room_of(place->span, place->widest.members, pages, &source.match) < 0)) {
       source.match = {};
     }
+  }
+  if (!place && decides && again) {
+    place = place_at(prefix, pages);  // crowded, but there is room for one that shares
+    source = prefix;
   }
   if (!place) {
     return false;

@@ -51,15 +51,22 @@ StepRoom Planner::State::room_of_step() const {
           .work = std::vector<std::int64_t>(members, decodes ? work : std::numeric_limits<std::int64_t>::max())};
 }
 
-// Takes the rows [first, first + rows) of a sequence from the room that its members have in this step.
+// Takes the rows [first, first + rows) of a sequence from the rows that its members have in this step: those of
+// sequences that decode, whose work is not what the others' is bounded for.
+void Planner::State::spend_rows(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) {
+  for (int slot = 0; slot < span.members; ++slot) {
+    std::int64_t& left = room.rows[static_cast<std::size_t>(span.member_at(slot))];
+    left -= span.rows_of(slot, first, first + rows);
+    check(left >= 0, "rows do not fit in a step");
+  }
+}
+
+// Takes rows of a prefill and their work.
 void Planner::State::spend(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) const {
+  spend_rows(span, first, rows, room);
   const std::int64_t work = limits.work.of_rows(first, rows);
   for (int slot = 0; slot < span.members; ++slot) {
-    const auto member = static_cast<std::size_t>(span.member_at(slot));
-    const std::int64_t own = span.rows_of(slot, first, first + rows);
-    room.rows[member] -= own;
-    room.work[member] -= work / rows * own;
-    check(room.rows[member] >= 0, "rows do not fit in a step");
+    room.work[static_cast<std::size_t>(span.member_at(slot))] -= work / rows * span.rows_of(slot, first, first + rows);
   }
 }
 
@@ -189,6 +196,7 @@ void Planner::State::plan_prefills(const StepRoom& room, StepPlan& plan) {
 }
 
 void Planner::State::remove(Running& r, FinishReason reason) {
+  std::erase_if(truncations, [&](const Truncation& truncation) { return truncation.id == r.request.id; });
   if (r.failed) {
     for (const PrefixCache::NodeId node : r.first_nodes) {
       cache.drop(node);
@@ -294,7 +302,7 @@ StepPlan Planner::plan() {
       if (s.rows_with_pages(r, rows, plan) < rows) {
         continue;
       }
-      s.spend(r.span, r.computed, rows, room);
+      s.spend_rows(r.span, r.computed, rows, room);
       s.plan_chunk(r, rows, plan);
     }
   }

@@ -109,6 +109,7 @@ struct Planner::State {
   int members_wanted(const Request& request, int first_member) const;
   bool starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const;
   std::int32_t sequences_of(int member) const;
+  bool crowded(const Span& span) const;
   std::int32_t room_of(const Span& span, int widest, std::int32_t pages, const PrefixCache::Match* match) const;
   struct Place {
     Span span, widest;
@@ -160,6 +161,7 @@ struct Planner::State {
 
   // planner.cc: steps.
   StepRoom room_of_step() const;
+  static void spend_rows(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room);
   void spend(const Span& span, std::int64_t first, std::int64_t rows, StepRoom& room) const;
   std::int64_t rows_with_room(const Span& span, std::int64_t first, std::int64_t wanted, const StepRoom& room) const;
   std::int64_t rows_wanted(const Running& r) const;

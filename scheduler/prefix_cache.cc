@@ -128,7 +128,10 @@ PrefixCache::NodeId PrefixCache::add(const Span& span, NodeId parent, const Cont
   children_of(span, parent).push_back(id);
   pool_of(node).keep(page);
   nodes_.emplace(id, std::move(node));
-  touch(id);
+  mark(id, ++clock_);
+  if (parent != kRoot) {
+    mark(parent, nodes_.at(parent).used);  // no leaf any more
+  }
   return id;
 }
 

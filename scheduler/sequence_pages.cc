@@ -104,22 +104,26 @@ void Planner::State::keep_computed(Running& r, bool at_end) {
     r.content.tokens.insert(r.content.tokens.end(), r.answer.begin(), r.answer.end());
   }
   const std::int64_t known = std::min(r.computed, static_cast<std::int64_t>(r.content.tokens.size()));
+  const std::int64_t before = r.kept;
   while (r.kept * kPageRows < known) {
     const std::int64_t end = std::min((r.kept + 1) * kPageRows, known);
     if (end % kPageRows != 0 && !at_end) {
-      return;  // more rows of this page are to come
+      break;  // more rows of this page are to come
     }
     const PrefixCache::NodeId node =
         cache.add(r.span, r.node, r.content, r.kept, end, r.pages[static_cast<std::size_t>(r.kept)]);
     if (node == PrefixCache::kRoot) {
       r.keeps = false;  // another sequence keeps the same: what follows would stand on its pages
-      return;
+      break;
     }
     r.node = node;
     if (std::exchange(r.first, false)) {
       r.first_nodes.push_back(node);
     }
     ++r.kept;
+  }
+  if (r.kept > before) {
+    cache.touch(r.node);
   }
 }
 

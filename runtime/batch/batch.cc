@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -123,11 +125,13 @@ class Feeder {
     return counts_;
   }
 
-  // Takes no more lines; the first reason is kept for result().
+  // Takes no more lines, and back those that run: what they would say could not be kept. The first reason is kept for
+  // result().
   void stop(std::exception_ptr why) {
     const std::lock_guard lock(mutex_);
     if (!failure_) {
       failure_ = std::move(why);
+      std::ranges::for_each(running_, [this](RequestId id) { engine_.cancel(id); });
     }
     room_.notify_all();
   }
@@ -164,7 +168,7 @@ class Feeder {
                                      settings_.line_bytes_max);
         }
         if (!line.why_cut.empty()) {
-          line.text = {};
+          std::string().swap(line.text);  // its memory too
         }
       }
       if (!goes_on) {
@@ -220,7 +224,7 @@ class Feeder {
           where +
               ": no memory for its text and media beside what runs; make them smaller or give the process more memory");
     } catch (const std::exception& error) {  // a fault of ours, which costs this line and no other
-      record_failure(id, custom_id, code, "", where + ": " + error.what());
+      record_failure(id, custom_id, code, "", one_line(where + ": " + error.what()));
     }
   }
 
@@ -228,26 +232,28 @@ class Feeder {
     Prompt prompt = engine_.prompt_writer().write(request);
     const std::string custom_id = request.name, question = question_of(request);
     const bool logprobs = request.logprobs;
-    {
-      std::unique_lock lock(mutex_);
-      room_.wait(lock, [&] { return running_ < settings_.prompts_ahead || failure_; });
-      if (failure_) {
-        return;
-      }
-      ++running_;
-    }
+    const auto running = std::make_shared<RequestId>();
     RequestCallbacks callbacks;
-    callbacks.done = [this, id, custom_id, question, logprobs](Answer answer) {
-      finished(id, custom_id, question, logprobs, answer);
+    callbacks.done = [this, running, id, custom_id, question, logprobs](Answer answer) {
+      finished(*running, id, custom_id, question, logprobs, answer);
     };
-    engine_.submit(std::move(request), std::move(prompt), std::move(callbacks));
+    std::unique_lock lock(mutex_);  // until the engine's number is known: finished() waits for it
+    room_.wait(lock, [&] { return std::ssize(running_) < settings_.prompts_ahead || failure_; });
+    if (failure_) {
+      return;
+    }
+    running_.reserve(running_.size() + 1);
+    *running = engine_.submit(std::move(request), std::move(prompt), std::move(callbacks));
+    running_.push_back(*running);
   }
 
   // Engine thread.
-  void finished(const std::string& id, const std::string& custom_id, const std::string& question, bool logprobs,
-                const Answer& answer) {
+  void finished(const RequestId& running, const std::string& id, const std::string& custom_id,
+                const std::string& question, bool logprobs, const Answer& answer) {
     try {
-      if (!answer.error.empty()) {
+      if (answer.error.empty() && answer.reason == FinishReason::kAborted) {
+        // stop() took it back: it stands unanswered, and the next run answers it.
+      } else if (!answer.error.empty()) {
         record_failure(id, custom_id, kInvalid, question, answer.error);
       } else {
         json::Object record;
@@ -273,7 +279,7 @@ class Feeder {
       stop(std::current_exception());
     }
     const std::lock_guard lock(mutex_);
-    --running_;
+    std::erase(running_, running);
     room_.notify_one();
   }
 
@@ -311,7 +317,7 @@ class Feeder {
   std::int64_t line_number_ = 0;  // feeder thread
   std::mutex mutex_;              // guards what follows; `answered_` is called outside it, from two threads
   std::condition_variable room_;
-  std::int32_t running_ = 0;
+  std::vector<RequestId> running_;
   BatchCounts counts_;
   std::exception_ptr failure_;
 };

@@ -15,7 +15,7 @@ struct BatchSettings {
   std::filesystem::path input;   // OpenAI batch lines: {"custom_id", "method", "url", "body"}
   std::filesystem::path output;
   bool retry_errors = false;
-  std::int32_t prompts_ahead = 128;  // prompts prepared beyond those that run: bounds memory
+  std::int64_t prompts_ahead = 128;  // prompts prepared or running at once: bounds memory
   std::size_t line_bytes_max = std::size_t{1} << 30;  // a film as a data URL fits
 };
 

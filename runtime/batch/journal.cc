@@ -141,22 +141,21 @@ Journal::~Journal() {
 void Journal::append(const json::Object& record) {
   const std::string line = boost::json::serialize(record) + "\n";
   const std::lock_guard lock(mutex_);
-  if (failed_) {
-    refuse(Radius::kStartup, {file_.string(), "an answer after one that could not be written",
-                              "a journal that is whole", "run again: answered lines are kept"});
+  if (failure_) {
+    std::rethrow_exception(failure_);
   }
   const off_t whole = regular_ ? ::lseek(descriptor_, 0, SEEK_END) : -1;
   try {
     write_all(descriptor_, line, file_);
+    if (::fdatasync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) {  // pipes and devices cannot be synced
+      refuse_file(file_, "flushing an answer", "check the disk, then run again: answered lines are kept");
+    }
   } catch (...) {
-    failed_ = true;  // another record behind a torn one would make one that nobody can read
+    failure_ = std::current_exception();  // another record behind a torn one would make one that nobody can read
     if (whole >= 0 && ::ftruncate(descriptor_, whole) != 0) {
       // What stays is the torn end of the file, which the next run cuts away.
     }
     throw;
-  }
-  if (::fdatasync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) {  // pipes and devices cannot be synced
-    refuse_file(file_, "flushing an answer", "check the disk, then run again: answered lines are kept");
   }
 }
 

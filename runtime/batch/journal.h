@@ -3,6 +3,7 @@
 // is opened.
 #pragma once
 
+#include <exception>
 #include <filesystem>
 #include <mutex>
 #include <set>
@@ -41,7 +42,7 @@ class Journal {
   std::mutex mutex_;
   int descriptor_ = -1;
   bool regular_ = false;  // no pipe or device
-  bool failed_ = false;   // mutex_
+  std::exception_ptr failure_;  // mutex_; of the first record that could not be written
 };
 
 }  // namespace zoetrope

@@ -77,7 +77,7 @@ GenerationConfig read(const Fields& fields, const ModelConfig& config) {
   out.min_p = number_between(fields, "min_p", 0, 0, 0, 1);
   out.repetition_penalty = number_between(fields, "repetition_penalty", 1, 1, 1e-3, 1e3);
   if (fields.object().contains("top_k")) {
-    out.top_k = static_cast<int>(fields.integer_or("top_k", 0, 0, std::numeric_limits<int>::max()));
+    out.top_k = static_cast<int>(fields.integer_or("top_k", 0, 0, 1'000'000'000));
   }
   out.eos = token_ids(fields, "eos_token_id", config.text.vocabulary);
   if (out.eos.empty()) {

@@ -148,6 +148,7 @@ int run_batch(const RunArguments& run, const BatchArguments& batch) {
     settings.input = batch.input;
     settings.output = batch.output;
     settings.retry_errors = batch.retry_errors;
+    settings.prompts_ahead += std::int64_t{run.sequences} * ranks.layout.ring;  // beyond those that can run
     std::optional<StopNote> stop_note;
     if (std::error_code none; ranks.leader() && (!std::filesystem::exists(batch.output, none) ||
                                                  std::filesystem::is_regular_file(batch.output, none))) {

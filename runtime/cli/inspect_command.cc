@@ -21,6 +21,7 @@ int run_inspect(const RunArguments& run, const InspectArguments& inspect) {
       check_tokens(Tokenizer::load(folder), *inspection.config);
     } catch (const Error& error) {
       inspection.problems.emplace_back(error.what());
+      inspection.digest.clear();
     }
   }
   std::fputs((inspect.json ? inspection_json(inspection) : inspection_text(inspection)).c_str(), stdout);

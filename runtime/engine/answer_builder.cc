@@ -13,12 +13,14 @@ double seconds_between(AnswerBuilder::Clock::time_point from, AnswerBuilder::Clo
 }  // namespace
 
 AnswerBuilder::AnswerBuilder(RequestId id, const ChatRequest& request, const Prompt& prompt, const Tokenizer& tokenizer,
-                             std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks)
+                             std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks,
+                             Clock::time_point submitted_at)
     : id_(id),
       callbacks_(std::move(callbacks)),
       end_tokens_(request.ignore_eos ? std::vector<std::int32_t>{} : std::move(end_tokens)),
       detokenizer_(tokenizer, /*skip_special=*/true),
-      stops_(request.stop) {
+      stops_(request.stop),
+      submitted_at_(submitted_at) {
   answer_.prompt_tokens = static_cast<std::int64_t>(prompt.tokens.size());
   answer_.seed = request.sampling.seed;
   for (const Medium& medium : prompt.media) {

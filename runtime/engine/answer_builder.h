@@ -16,7 +16,7 @@ class AnswerBuilder {
   using Clock = std::chrono::steady_clock;
 
   AnswerBuilder(RequestId id, const ChatRequest& request, const Prompt& prompt, const Tokenizer& tokenizer,
-                std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks);
+                std::vector<std::int32_t> end_tokens, RequestCallbacks callbacks, Clock::time_point submitted_at);
 
   // On `members` ring members; `cached_tokens` of the prompt need not be computed.
   void started(int members, std::int64_t cached_tokens) {
@@ -49,7 +49,7 @@ class AnswerBuilder {
   Detokenizer detokenizer_;
   StopMatcher stops_;
   Answer answer_;
-  Clock::time_point submitted_at_ = Clock::now();
+  Clock::time_point submitted_at_;
   std::optional<Clock::time_point> started_at_, first_token_at_;
   double encode_seconds_ = 0;  // without waiting for frames
 };

@@ -99,6 +99,7 @@ struct Engine::State {
     ChatRequest request;
     Prompt prompt;
     RequestCallbacks callbacks;
+    AnswerBuilder::Clock::time_point submitted_at = AnswerBuilder::Clock::now();
   };
   struct Live {
     std::unique_ptr<AnswerBuilder> answer;
@@ -297,7 +298,8 @@ void Engine::State::admit(Submission submission) {
   }
   Live entry;
   entry.answer = std::make_unique<AnswerBuilder>(submission.id, submission.request, submission.prompt, tokenizer,
-                                                 checkpoint.generation().eos, std::move(submission.callbacks));
+                                                 checkpoint.generation().eos, std::move(submission.callbacks),
+                                                 submission.submitted_at);
   if (const auto why = planner->refusal(request)) {
     entry.answer->finish(FinishReason::kAborted, *why);
     return;

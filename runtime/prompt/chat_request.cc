@@ -18,7 +18,7 @@ using json::Fields;
 
 constexpr std::int64_t kCountMax = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kTopKMax = 1'000'000'000;  // as sample() takes it
-constexpr double kTemperatureMin = 1e-6;          // below, logits divided by it leave the range of a float
+constexpr double kTemperatureMin = 1e-30;         // below, logits divided by it leave the range of a float
 constexpr std::int64_t kPixelsMax = std::int64_t{1} << 46;
 
 constexpr std::string_view kBodyFields[] = {"model",

@@ -161,15 +161,18 @@ void find_units(Prompt& prompt, const std::vector<std::vector<std::int64_t>>& cl
         "placeholder tokens are left over in the prompt");
 }
 
-// tokens: of the prompt, or more than so many (`at_least`).
+// tokens: of the prompt, or more than so many (`at_least`); visual: those of the media looked at.
 [[noreturn]] void refuse_too_long(const ChatRequest& request, std::int64_t tokens, bool at_least, std::int64_t visual,
                                   std::int64_t tokens_max) {
-  refuse(Radius::kRequest,
-         {fmt::format("{}: the prompt is longer than the context", request.name),
-          fmt::format("{}{} tokens ({} of them from pictures and films)", at_least ? "more than " : "", tokens, visual),
-          fmt::format("fewer than {}", tokens_max),
-          visual > tokens / 2 ? "sample fewer frames (fps, max_frames) or make them smaller (total_pixels, max_pixels)"
-                              : "shorten the text"});
+  refuse(
+      Radius::kRequest,
+      {fmt::format("{}: the prompt is longer than the context", request.name),
+       fmt::format("{}{} tokens ({} of them from pictures and films)", at_least ? "more than " : "", tokens, visual),
+       fmt::format("fewer than {}", tokens_max),
+       at_least
+           ? "sample fewer frames (fps, max_frames), make them smaller (total_pixels, max_pixels) or shorten the text"
+       : visual > tokens / 2 ? "sample fewer frames (fps, max_frames) or make them smaller (total_pixels, max_pixels)"
+                             : "shorten the text"});
 }
 
 // A medium that the template leaves out (the published ones show none in a system message) would silently not be looked
@@ -252,7 +255,7 @@ Prompt PromptWriter::write(const ChatRequest& request) const {
         piece.kind == Piece::Kind::kImage ? look_at_image(item, request, *this) : look_at_video(item, request, *this);
     visual += looked.medium.grid.tokens();
     if (visual > counted_max) {
-      refuse_too_long(request, counted_max, true, visual, context_tokens_max);
+      refuse_too_long(request, visual, true, visual, context_tokens_max);
     }
     expand(piece, looked, pieces);
     prompt.media.push_back(std::move(looked.medium));

@@ -46,7 +46,7 @@ Tokenizer::Tokenizer(const Vocabulary& vocabulary)
 }
 
 bool Tokenizer::append_words(std::string_view text, std::vector<TokenId>& out, std::size_t tokens_max) const {
-  constexpr std::size_t kNfcShrinks = 3;  // at most so many bytes become one (three jamo, one syllable)
+  constexpr std::size_t kNfcShrinks = 4;  // U+1FBE U+0308 U+0301, seven bytes, become two
   if (out.size() > tokens_max || surely_exceeds(text.size() / kNfcShrinks, tokens_max - out.size())) {
     return false;
   }

@@ -240,5 +240,93 @@ TEST(PlannerShare, FilmsThatShareStepsHoldNoMoreThanThreeStretches) {
   }
 }
 
+// Those that decode take rows from a prefill, and none of the work that it may bring to their step.
+TEST(PlannerShare, ManyWithLongContextsLeaveAPrefillItsChunk) {
+  SchedulerLimits bounds = limits(1);
+  bounds.pages_per_member = 300000;
+  bounds.sequences_max = 64;
+  bounds.chunk_tokens_max = 128;
+  ASSERT_GT(60 * 100000, 128 * (bounds.work.row + bounds.full_chunk_context)) << "the work of the decoding rows";
+  Planner planner({}, bounds);
+  for (std::uint64_t id = 1; id <= 60; ++id) {
+    planner.submit({RequestId{id}, 100000, 1000000, {}});
+  }
+  StepPlan plan = planner.plan();
+  const auto decode = [](const StepPlan& step) {
+    return std::ranges::count_if(step.chunks, [](const Chunk& chunk) { return !chunk.drawn_tokens.empty(); });
+  };
+  for (int steps = 0; decode(plan) < 60; ++steps) {
+    ASSERT_LT(steps, 60 * 100000 / 16);
+    planner.commit(draws(plan));
+    plan = planner.plan();
+  }
+  planner.commit(draws(plan));
+  planner.submit({RequestId{100}, 30000, 1, {}});
+  plan = planner.plan();
+  ASSERT_EQ(plan.chunks.size(), 61U);
+  EXPECT_EQ(plan.chunks.back().tokens, 128 - 60);
+}
+
+Request talk(std::uint64_t id, std::int64_t shared, std::int64_t own, std::int64_t answer) {
+  Request request = prompt(id, shared + own, answer);
+  for (std::int64_t token = 0; token < shared + own; ++token) {
+    request.tokens.push_back(
+        static_cast<std::int32_t>(token < shared ? token : 1000000 * static_cast<std::int64_t>(id) + token));
+  }
+  return request;
+}
+
+// A system message that all lines of a batch begin with is computed again where its member has no room for all of them,
+// or many more than the others; a film is waited for.
+TEST(PlannerShare, AShortPrefixDoesNotGatherABatchOnOneMember) {
+  for (const std::int32_t sequences : {4, 64}) {
+    for (const std::int64_t shared : {600, 20000}) {
+      SchedulerLimits bounds = prefills(10000);
+      bounds.sequences_max = sequences;
+      bounds.chunk_tokens_max = 1024;
+      bounds.span_members = 1;
+      Planner planner({.ring = 4, .tp = 1}, bounds);
+      std::map<int, int> on;
+      planner.submit(talk(1, shared, 50, 1000));
+      for (bool computed = false; !computed;) {
+        const StepPlan plan = planner.plan();
+        for (const SequenceStart& start : plan.starts) {
+          ++on[start.span.first_member];
+        }
+        for (const Chunk& chunk : plan.chunks) {
+          computed = computed || !chunk.sampled.empty();
+        }
+        planner.commit(draws(plan));
+      }
+      for (std::uint64_t id = 2; id <= 40; ++id) {
+        planner.submit(talk(id, shared, 50, 1000));
+      }
+      std::int64_t cached = 0;
+      for (int steps = 0; steps < 8; ++steps) {
+        const StepPlan plan = planner.plan();
+        for (const SequenceStart& start : plan.starts) {
+          ++on[start.span.first_member];
+          cached += start.cached_tokens > 0 ? 1 : 0;
+        }
+        planner.commit(draws(plan));
+        EXPECT_EQ(planner.invariants_broken(), "");
+      }
+      int most = 0, least = 40;
+      for (int member = 0; member < 4; ++member) {
+        most = std::max(most, on[member]);
+        least = std::min(least, on[member]);
+      }
+      if (shared == 600) {
+        EXPECT_GE(least, sequences == 4 ? 4 : 6) << sequences;
+        EXPECT_LE(most, least + 10) << sequences;
+        EXPECT_GT(cached, sequences == 4 ? 8 : 30) << "computed once on each member";
+      } else {
+        EXPECT_EQ(least, 0);
+        EXPECT_EQ(most, std::min(40, sequences));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace zoetrope

@@ -645,5 +645,19 @@ TEST(Planner, RandomWorkloadsAddUp) {
   }
 }
 
+TEST(Planner, ATruncatedSequenceMayEndBeforeTheNextStep) {
+  Planner planner({}, limits());
+  planner.submit(request(1, 50, 100));
+  for (int steps = 0; steps < 5; ++steps) {
+    planner.commit(draws(planner.plan()));
+  }
+  planner.truncate(RequestId{1}, 51, 42);
+  planner.cancel(RequestId{1});
+  const StepPlan plan = planner.plan();
+  EXPECT_EQ(plan.releases, std::vector<RequestId>{RequestId{1}});
+  EXPECT_TRUE(plan.truncations.empty()) << "the ranks know it no more";
+  planner.commit({});
+}
+
 }  // namespace
 }  // namespace zoetrope

@@ -1,15 +1,18 @@
 // Batch files through the engine on the bundled checkpoint: every line is recorded once, bad lines as errors, a rerun
 // goes on.
 #include "runtime/batch/batch.h"
-#include "tests/source_folder.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <mutex>
+
+#include "tests/source_folder.h"
 
 namespace zoetrope {
 namespace {
@@ -212,13 +215,13 @@ TEST_F(BatchFolder, UsageAndMediaAreReportedWithTheAnswer) {
 }
 
 TEST_F(BatchFolder, ContentThatIsNeitherTextNorAListCostsItsLineOnly) {
-  write(line("object", R"({"text":"hi"})") + line("number", "7") + line("null", "null") + line("good", "\"Who are you?\""));
+  write(line("object", R"({"text":"hi"})") + line("number", "7") + line("null", "null") +
+        line("good", "\"Who are you?\""));
   const BatchCounts counts = run();
   EXPECT_EQ(counts.answered, 1);
   EXPECT_EQ(counts.failed, 3);
   const std::string said(records().at("object").at("error").as_object().at("message").as_string());
-  EXPECT_NE(said.find("messages[0].content: found an object"), std::string::npos)
-      << said;
+  EXPECT_NE(said.find("messages[0].content: found an object"), std::string::npos) << said;
 }
 
 TEST_F(BatchFolder, ALineBeyondTheLimitIsPassedOverAndTheNextOneRead) {
@@ -244,6 +247,30 @@ TEST_F(BatchFolder, ARepeatedIdIsRecordedAlsoWhereAnEarlierRunAnsweredTheFirst) 
   EXPECT_EQ(counts.kept, 1);
   EXPECT_EQ(counts.failed, 1);
   EXPECT_EQ(run().kept, 2);
+}
+
+// What could not be kept is not computed: where the disk is full, those that run are taken back.
+TEST_F(BatchFolder, AFullDiskEndsTheBatchAtOnceAndTheNextRunAnswersAll) {
+  const std::string more = R"(,"ignore_eos":true,"max_completion_tokens":3000)";
+  std::string lines = line("short", "\"Who are you?\"");
+  for (const char* id : {"a", "b", "c"}) {
+    lines += fmt::format(R"({{"custom_id":"{}","body":{{"messages":[{{"role":"user","content":"Hello!"}}]{}}}}})"
+                         "\n",
+                         id, more);
+  }
+  write(lines);
+  const auto seconds_of = [](const std::function<void()>& job) {
+    const auto begun = std::chrono::steady_clock::now();
+    job();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  };
+  how.output = "/dev/full";
+  const double failing = seconds_of([&] { EXPECT_THROW(run(), Error); });
+  how.output = folder / "out.jsonl";
+  BatchCounts counts;
+  const double whole = seconds_of([&] { counts = run(); });
+  EXPECT_EQ(counts.answered, 4);
+  EXPECT_LT(failing, whole / 2);
 }
 
 }  // namespace

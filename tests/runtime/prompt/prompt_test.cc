@@ -2,6 +2,7 @@
 #include "runtime/prompt/prompt.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -216,7 +217,12 @@ TEST(Prompt, FarTooLongCostsNeitherTimeNorMemory) {
       R"([{"type":"video","video":"film-20s.mp4","num_frames":1048576,"min_pixels":67108864,"total_pixels":70368744177664}])");
   EXPECT_NE(film.find("longer than the context: found more than"), std::string::npos) << film;
   EXPECT_NE(film.find("fewer than 262144"), std::string::npos) << film;
+  EXPECT_EQ(film.find("(0 of them"), std::string::npos) << film;
+  rusage before{}, after{};
+  ::getrusage(RUSAGE_SELF, &before);
   const std::string text = complaint("\"" + std::string(std::size_t{100} << 20, 'a') + "\"");
+  ::getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 1 << 20) << "KiB; the word as 28 bytes for each of its own takes more";
   EXPECT_NE(text.find("shorten the text"), std::string::npos) << text;
   const std::string little = complaint("\"" + std::string(300000, '?') + " x y z\"");
   EXPECT_TRUE(little.empty() || little.find("found more than") == std::string::npos) << little;
