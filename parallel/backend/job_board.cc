@@ -57,6 +57,10 @@ void JobBoard::stop(int rank, std::string_view why) noexcept {
 
 bool JobBoard::stopped() const noexcept { return shared_->state.load(std::memory_order_acquire) != kRunning; }
 
+int JobBoard::stopped_by() const noexcept {
+  return shared_->state.load(std::memory_order_acquire) == kStopped ? static_cast<int>(shared_->stopped_by) : -1;
+}
+
 std::string JobBoard::reason() const {
   // Between kStopping and kStopped another rank copies its words; one that was killed there leaves none.
   for (int tries = 0; tries < 1000 && shared_->state.load(std::memory_order_acquire) == kStopping; ++tries) {

@@ -18,6 +18,7 @@ class JobBoard {
   // The first caller's words are kept.
   void stop(int rank, std::string_view why) noexcept;
   bool stopped() const noexcept;
+  int stopped_by() const noexcept;  // the rank; -1: nobody, or one that is just saying why
   std::string reason() const;  // "rank 1 stopped the job: <why>"
   // Error(kCluster) with the reason when the job was stopped.
   void throw_if_stopped() const;

@@ -59,6 +59,13 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
+// Between two looks at an exchange lies less, but for a process that is suspended: where a rank waits, and where it
+// computes meanwhile.
+constexpr auto kPauseMax = std::chrono::seconds(2);
+constexpr auto kComputingMax = std::chrono::seconds(60);
+// So long the ranks of a host leave it to the one that stopped the job to say why.
+constexpr auto kReportTime = std::chrono::milliseconds(1500);
+
 // How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew
 // after each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll
 // moves about 100 KB), in growing steps up to 1 ms while it waits for small ones, as an idle follower does.
@@ -127,14 +134,14 @@ class MpiFlight : public Flight {
   void start_one(const Message& part, std::byte* data);
   bool moved();
   void completed(int count, int error);
-  void check_in_time(Clock::time_point since);
+  void check_in_time(Clock::duration gap_max);
   void failed(const std::exception& error) noexcept;
   std::vector<int> missing() const;
 
   MpiCommunicator& comm_;
   std::string_view what_;
   Traffic sent_;
-  Clock::time_point begun_;
+  Clock::time_point begun_, polled_;  // begun_: later by the time in which the job was suspended
   std::vector<MPI_Request> requests_;
   std::vector<Message> messages_;  // one per request
   std::vector<int> done_;
@@ -182,7 +189,7 @@ Flight& MpiCommunicator::start(std::span<const SendPart> sends, std::span<const 
   copy_own_parts(rank(), sends, receives, what);
   MpiFlight& flight = flights_.begin(*this);
   flight.what_ = what;
-  flight.begun_ = Clock::now();
+  flight.begun_ = flight.polled_ = Clock::now();
   try {
     flight.start(sends, receives);
   } catch (const std::exception& error) {
@@ -290,10 +297,16 @@ bool MpiFlight::moved() {
   return false;
 }
 
-void MpiFlight::check_in_time(Clock::time_point since) {
+// A time of more than `gap_max` without a look is one in which this process did not run: the job was suspended, its
+// peers too, and what is missing could not come.
+void MpiFlight::check_in_time(Clock::duration gap_max) {
   MpiEndpoint& endpoint = *comm_.endpoint_;
   endpoint.board->throw_if_stopped();
-  if (Clock::now() >= since + endpoint.deadline) {
+  const auto now = Clock::now();
+  if (const auto gap = now - std::exchange(polled_, now); gap > gap_max) {
+    begun_ += gap;
+  }
+  if (now >= begun_ + endpoint.deadline) {
     const auto ranks = missing();
     endpoint.board->set_waits_for(endpoint.rank, ranks.front());
     give_up(*endpoint.board, endpoint.rank, what_, endpoint.deadline, ranks);
@@ -308,7 +321,7 @@ bool MpiFlight::test() {
     while (pending_ > 0 && moved()) {
     }
     if (pending_ > 0) {
-      check_in_time(begun_);
+      check_in_time(kComputingMax);
     }
     return pending_ == 0;
   } catch (const std::exception& error) {
@@ -320,7 +333,7 @@ bool MpiFlight::test() {
 void MpiFlight::wait() {
   check(std::this_thread::get_id() == comm_.endpoint_->thread, "one thread of a rank calls MPI");
   const MpiEndpoint& endpoint = *comm_.endpoint_;
-  const auto begun = Clock::now();
+  begun_ = polled_ = Clock::now();
   Patience patience;
   patience.progressed(bytes_pending_);
   bool waits = false;  // as the board says
@@ -330,7 +343,7 @@ void MpiFlight::wait() {
         patience.progressed(bytes_pending_);
         continue;
       }
-      check_in_time(begun);
+      check_in_time(kPauseMax);
       if (!waits) {
         endpoint.board->set_waits_for(endpoint.rank, missing().front());
         waits = true;
@@ -555,6 +568,12 @@ void MpiJob::abort(int exit_code) {
 void MpiJob::fail(std::string_view message, int exit_code) {
   MpiEndpoint& endpoint = *state_->endpoint;
   endpoint.board->stop(endpoint.rank, message);
+  // Another rank of this host stopped the job and knows why: what this one saw of it is less.
+  const auto until = std::chrono::steady_clock::now() + kReportTime;
+  while (endpoint.board->stopped_by() != endpoint.rank && !endpoint.board->report_claimed() &&
+         std::chrono::steady_clock::now() < until) {
+    await_the_end(std::chrono::milliseconds(10));
+  }
   if (endpoint.board->claim_report()) {
     state_->reports = true;
     if (endpoint.rank != 0 && state_->host.members.front() != 0) {

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -73,6 +74,7 @@ int printed(int code) {
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+  ::signal(SIGXFSZ, SIG_IGN);  // a file beyond `ulimit -f` fails with its name instead
   try {
     const Arguments arguments = parse_arguments(argc, argv);
     if (!arguments.help.empty()) {

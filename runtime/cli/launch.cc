@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <new>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -60,7 +62,18 @@ int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int thre
     check_eq(layout.ranks(), ranks.layout.ranks(), "one process is one rank");
     return body(ranks, run.threads > 0 ? run.threads : cores);
   }
-  MpiJob job;
+  std::optional<MpiJob> started;
+  try {
+    started.emplace();
+  } catch (const std::exception& error) {
+    // Rank 0 says what it has in common with all; the launcher ends the others within that time, or theirs is another.
+    if (MpiJob::launched_rank() > 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(2));
+    }
+    print_failure(error.what());
+    return 1;
+  }
+  MpiJob& job = *started;
   log::set_rank(job.rank());
   try {
     Ranks ranks = job.ranks(layout_for(run, job.size()));

@@ -3,6 +3,7 @@
 //   pipe       waves go from rank to rank for ever
 //   fail-one   rank 1 fails after a while
 //   fail-all   every rank fails at the same moment, with the same message
+//   drop-one   rank 1 fails with an exchange under way, and says so a moment later than the others see it end
 //   abort-one  rank 1 tells the others to stop, then goes on
 //   end        ends well
 //   stop-start rank 1 is stopped by a signal while MPI starts
@@ -14,6 +15,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -55,6 +57,12 @@ void run(zoetrope::MpiJob& job, std::string_view mode, std::chrono::milliseconds
     if (step == 50 && ((mode == "fail-one" && job.rank() == 1) || mode == "fail-all")) {
       throw std::runtime_error("the checkpoint is not there");
     }
+    if (step == 50 && mode == "drop-one" && job.rank() == 1) {
+      std::byte byte{};
+      const zoetrope::ReceivePart part{2, {&byte, 1}};
+      const zoetrope::Exchange under_way = ranks.world->post({}, {&part, 1}, "never sent");
+      throw std::bad_alloc();
+    }
     if (step == 50 && mode == "abort-one" && job.rank() == 1) {
       ranks.world->abort("the watchdog bit");
     }
@@ -81,6 +89,9 @@ int main(int argc, char** argv) {
   zoetrope::MpiJob job;
   try {
     run(job, argv[1], std::chrono::milliseconds(std::stoi(argv[2])));
+  } catch (const std::bad_alloc&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    job.fail("lost_rank_program: out of memory", 7);
   } catch (const std::exception& error) {
     job.fail(std::string("lost_rank_program: ") + error.what(), 7);
   }

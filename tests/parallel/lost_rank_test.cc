@@ -1,5 +1,6 @@
 // Under the launcher a rank dies, hangs or fails: all processes end within 10 seconds, and one message says why.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "parallel/backend/host_name.h"
 #include "tests/source_folder.h"
@@ -34,8 +36,8 @@ class Job {
       ::setpgid(0, 0);
       ::dup2(ends[1], 1);
       ::dup2(ends[1], 2);
-      ::execl("/bin/bash", "bash", launcher.c_str(), count.c_str(), LOST_RANK_PROGRAM,
-              mode.c_str(), deadline_ms.c_str(), nullptr);
+      ::execl("/bin/bash", "bash", launcher.c_str(), count.c_str(), LOST_RANK_PROGRAM, mode.c_str(),
+              deadline_ms.c_str(), nullptr);
       ::_exit(127);
     }
     ::close(ends[1]);
@@ -99,6 +101,19 @@ class Job {
   }
 
   const std::string& text() const { return text_; }
+
+  // To the launcher, then to the ranks, then to their guardians.
+  void signal_all(int signal) const {
+    std::vector<pid_t> reached{process_};
+    for (std::size_t at = 0; at < reached.size(); ++at) {
+      EXPECT_EQ(::kill(reached[at], signal), 0);
+      std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", reached[at]));
+      for (pid_t child = 0; children >> child;) {
+        reached.push_back(child);
+      }
+    }
+    EXPECT_GE(reached.size(), 1 + 2 * processes_.size());
+  }
 
   int lines_with(const std::string& part) const {
     int count = 0;
@@ -222,6 +237,27 @@ TEST(LostRank, AStoppedStageIsNamedWithWhatWasAwaited) {
   EXPECT_TRUE(job.text().find("rows from the stage before") != std::string::npos ||
               job.text().find("rows to the next stage") != std::string::npos)
       << job.text();
+}
+
+// What suspends a job (a scheduler, a terminal) takes no time from anybody's deadline.
+TEST(LostRank, AJobThatWasSuspendedForLongerThanItsDeadlineGoesOn) {
+  Job job(3, "loop", "1500");
+  job.ready(3);
+  job.signal_all(SIGSTOP);
+  std::this_thread::sleep_for(4s);
+  job.signal_all(SIGCONT);
+  EXPECT_EQ(job.end(3s), -1) << job.text();
+  EXPECT_EQ(job.lines_with(kMessage), 0) << job.text();
+  EXPECT_EQ(job.alive(), 3);
+}
+
+TEST(LostRank, WhoStoppedTheJobSaysWhy) {
+  Job job(3, "drop-one", "20000");
+  job.ready(3);
+  EXPECT_EQ(job.end(10s), 7) << job.text();
+  EXPECT_EQ(job.alive(), 0);
+  EXPECT_EQ(job.lines_with("zoetrope: "), 1) << job.text();
+  EXPECT_EQ(job.lines_with("lost_rank_program: out of memory"), 1) << job.text();
 }
 
 TEST(LostRank, OneFailureIsOneMessage) {

@@ -22,9 +22,11 @@ class JobBoardTest : public testing::Test {
 
 TEST_F(JobBoardTest, KeepsTheFirstReason) {
   EXPECT_FALSE(board_.stopped());
+  EXPECT_EQ(board_.stopped_by(), -1);
   board_.throw_if_stopped();
   board_.stop(3, "first");
   board_.stop(1, "second");
+  EXPECT_EQ(board_.stopped_by(), 3);
   EXPECT_TRUE(board_.stopped());
   EXPECT_EQ(board_.reason(), "rank 3 stopped the job: first");
   EXPECT_THROW(board_.throw_if_stopped(), Error);
