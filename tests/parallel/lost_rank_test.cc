@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -102,17 +103,17 @@ class Job {
 
   const std::string& text() const { return text_; }
 
-  // To the launcher, then to the ranks, then to their guardians.
-  void signal_all(int signal) const {
-    std::vector<pid_t> reached{process_};
-    for (std::size_t at = 0; at < reached.size(); ++at) {
-      EXPECT_EQ(::kill(reached[at], signal), 0);
-      std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", reached[at]));
+  // The launcher, the ranks, their guardians.
+  std::vector<pid_t> everyone() const {
+    std::vector<pid_t> found{process_};
+    for (std::size_t at = 0; at < found.size(); ++at) {
+      std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", found[at]));
       for (pid_t child = 0; children >> child;) {
-        reached.push_back(child);
+        found.push_back(child);
       }
     }
-    EXPECT_GE(reached.size(), 1 + 2 * processes_.size());
+    EXPECT_EQ(found.size(), 1 + 2 * processes_.size());
+    return found;
   }
 
   int lines_with(const std::string& part) const {
@@ -243,9 +244,17 @@ TEST(LostRank, AStoppedStageIsNamedWithWhatWasAwaited) {
 TEST(LostRank, AJobThatWasSuspendedForLongerThanItsDeadlineGoesOn) {
   Job job(3, "loop", "1500");
   job.ready(3);
-  job.signal_all(SIGSTOP);
-  std::this_thread::sleep_for(4s);
-  job.signal_all(SIGCONT);
+  std::vector<pid_t> everyone = job.everyone();
+  for (const pid_t process : everyone) {  // those behind the first rank wait for it
+    ASSERT_EQ(::kill(process, SIGSTOP), 0);
+    std::this_thread::sleep_for(50ms);
+  }
+  std::this_thread::sleep_for(3s);
+  std::ranges::reverse(everyone);
+  for (const pid_t process : everyone) {  // and run again before it
+    ASSERT_EQ(::kill(process, SIGCONT), 0);
+    std::this_thread::sleep_for(50ms);
+  }
   EXPECT_EQ(job.end(3s), -1) << job.text();
   EXPECT_EQ(job.lines_with(kMessage), 0) << job.text();
   EXPECT_EQ(job.alive(), 3);
