@@ -14,8 +14,8 @@ namespace {
 // A prefix of at least this length decides where a sequence goes: its pages are where they are. What is shorter, the
 // few tokens with which every conversation begins, is used only where it happens to lie.
 constexpr std::int64_t kDecidingTokens = kPageRows;
-// Up to so many tokens are computed again rather than waited for, where the members that have them are full or have so
-// many more sequences than another one.
+// Up to so many tokens of text are computed again rather than waited for, where the members that have them are full or
+// have so many more sequences than another one (any more, where what follows them is longer).
 constexpr std::int64_t kAgainTokens = 4096;
 constexpr std::int32_t kCrowdedBy = 8;
 // Copying a page for fewer rows is not worth while.
@@ -32,8 +32,8 @@ std::int32_t Planner::State::sequences_of(int member) const {
       std::count_if(running.begin(), running.end(), [&](const Running& r) { return r.widest.contains(member); }));
 }
 
-// True where a member of the span has many more sequences than another one of the ring.
-bool Planner::State::crowded(const Span& span) const {
+// True where a member of the span has more sequences than another one of the ring and `slack`.
+bool Planner::State::crowded(const Span& span, std::int32_t slack) const {
   std::int32_t least = sequences_of(0), most = 0;
   for (int member = 1; member < layout.ring; ++member) {
     least = std::min(least, sequences_of(member));
@@ -41,7 +41,7 @@ bool Planner::State::crowded(const Span& span) const {
   for (int slot = 0; slot < span.members; ++slot) {
     most = std::max(most, sequences_of(span.member_at(slot)));
   }
-  return most > least + kCrowdedBy;
+  return most > least + slack;
 }
 
 // The widest span of this ring.
@@ -234,8 +234,10 @@ bool Planner::State::admit_first(StepPlan& plan) {
   }
   const bool decides =
       prefix.tokens >= kDecidingTokens && could_share(prefix.match.span, pages, prefix.tokens / kPageRows);
-  const bool again = prefix.tokens <= kAgainTokens;
-  if (decides && !(again && crowded(prefix.match.span))) {
+  const bool media = !content.units.empty() && content.units.front().first_token < prefix.tokens;
+  const bool again = prefix.tokens <= kAgainTokens && !media;  // a film would be decoded and encoded again
+  const std::int32_t slack = prefix.tokens < request.prompt_tokens / 2 ? 0 : kCrowdedBy;
+  if (decides && !(again && crowded(prefix.match.span, slack))) {
     place = place_at(prefix, pages);
     source = prefix;
   }

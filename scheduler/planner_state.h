@@ -109,7 +109,7 @@ struct Planner::State {
   int members_wanted(const Request& request, int first_member) const;
   bool starts_in(const Span& span, const Span& widest, std::int32_t planned, std::int32_t pages) const;
   std::int32_t sequences_of(int member) const;
-  bool crowded(const Span& span) const;
+  bool crowded(const Span& span, std::int32_t slack) const;
   std::int32_t room_of(const Span& span, int widest, std::int32_t pages, const PrefixCache::Match* match) const;
   struct Place {
     Span span, widest;

@@ -59,12 +59,9 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// Between two looks at an exchange lies less, but for a process that is suspended: where a rank waits, and where it
-// computes meanwhile.
-constexpr auto kPauseMax = std::chrono::seconds(2);
-constexpr auto kComputingMax = std::chrono::seconds(60);
-// So long the ranks of a host leave it to the one that stopped the job to say why.
-constexpr auto kReportTime = std::chrono::milliseconds(1500);
+// Less lies between two looks at an exchange of a rank that waits, and of one that computes, unless it is suspended.
+constexpr std::chrono::seconds kPauseMax{2}, kComputingMax{60};
+constexpr std::chrono::milliseconds kReportTime{1100};  // in which the rank that stopped the job says why
 
 // How a rank waits. It first polls (a poll yields the core), as long as the bytes under way could need at 4 GB/s, anew
 // after each message that completes. Then it sleeps between polls: briefly while large messages may be moving (a poll

@@ -125,12 +125,14 @@ class Feeder {
     return counts_;
   }
 
-  // Takes no more lines, and back those that run: what they would say could not be kept. The first reason is kept for
-  // result().
+  // Takes no more lines; the first reason is kept for result(). Those that run are taken back where what they would say
+  // could not be kept.
   void stop(std::exception_ptr why) {
     const std::lock_guard lock(mutex_);
     if (!failure_) {
       failure_ = std::move(why);
+    }
+    if (journal_.failed()) {
       std::ranges::for_each(running_, [this](RequestId id) { engine_.cancel(id); });
     }
     room_.notify_all();
@@ -232,23 +234,34 @@ class Feeder {
     Prompt prompt = engine_.prompt_writer().write(request);
     const std::string custom_id = request.name, question = question_of(request);
     const bool logprobs = request.logprobs;
+    std::int64_t media_bytes = 0;
+    for (const Medium& medium : prompt.media) {
+      for (const MediaSource& source : medium.sources) {
+        media_bytes += source.bytes ? std::ssize(*source.bytes) : 0;
+      }
+    }
     const auto running = std::make_shared<RequestId>();
     RequestCallbacks callbacks;
-    callbacks.done = [this, running, id, custom_id, question, logprobs](Answer answer) {
-      finished(*running, id, custom_id, question, logprobs, answer);
+    callbacks.done = [this, running, media_bytes, id, custom_id, question, logprobs](Answer answer) {
+      finished(*running, media_bytes, id, custom_id, question, logprobs, answer);
     };
     std::unique_lock lock(mutex_);  // until the engine's number is known: finished() waits for it
-    room_.wait(lock, [&] { return std::ssize(running_) < settings_.prompts_ahead || failure_; });
+    room_.wait(lock, [&] {
+      return failure_ || running_.empty() ||
+             (std::ssize(running_) < settings_.prompts_ahead &&
+              (media_bytes == 0 || media_bytes_ + media_bytes <= settings_.media_bytes_ahead));
+    });
     if (failure_) {
       return;
     }
     running_.reserve(running_.size() + 1);
     *running = engine_.submit(std::move(request), std::move(prompt), std::move(callbacks));
     running_.push_back(*running);
+    media_bytes_ += media_bytes;
   }
 
   // Engine thread.
-  void finished(const RequestId& running, const std::string& id, const std::string& custom_id,
+  void finished(const RequestId& running, std::int64_t media_bytes, const std::string& id, const std::string& custom_id,
                 const std::string& question, bool logprobs, const Answer& answer) {
     try {
       if (answer.error.empty() && answer.reason == FinishReason::kAborted) {
@@ -280,6 +293,7 @@ class Feeder {
     }
     const std::lock_guard lock(mutex_);
     std::erase(running_, running);
+    media_bytes_ -= media_bytes;
     room_.notify_one();
   }
 
@@ -318,6 +332,7 @@ class Feeder {
   std::mutex mutex_;              // guards what follows; `answered_` is called outside it, from two threads
   std::condition_variable room_;
   std::vector<RequestId> running_;
+  std::int64_t media_bytes_ = 0;  // of those that run, in data URLs
   BatchCounts counts_;
   std::exception_ptr failure_;
 };

@@ -16,6 +16,7 @@ struct BatchSettings {
   std::filesystem::path output;
   bool retry_errors = false;
   std::int64_t prompts_ahead = 128;  // prompts prepared or running at once: bounds memory
+  std::int64_t media_bytes_ahead = std::int64_t{4} << 30;  // of media in data URLs that these hold, but for one of them
   std::size_t line_bytes_max = std::size_t{1} << 30;  // a film as a data URL fits
 };
 

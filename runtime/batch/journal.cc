@@ -138,6 +138,11 @@ Journal::~Journal() {
   }
 }
 
+bool Journal::failed() const {
+  const std::lock_guard lock(mutex_);
+  return failure_ != nullptr;
+}
+
 void Journal::append(const json::Object& record) {
   const std::string line = boost::json::serialize(record) + "\n";
   const std::lock_guard lock(mutex_);

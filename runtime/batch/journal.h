@@ -31,6 +31,8 @@ class Journal {
   const std::set<std::string>& failed_lines() const { return failed_lines_; }
   std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
 
+  bool failed() const;  // a record could not be written: no other is taken. Thread-safe.
+
   // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses; what was
   // written of the record is taken back, and no other is taken from then on.
   void append(const json::Object& record);
@@ -39,7 +41,7 @@ class Journal {
   std::filesystem::path file_;
   std::set<std::string> answered_, failed_lines_;
   std::size_t torn_bytes_ = 0;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   int descriptor_ = -1;
   bool regular_ = false;  // no pipe or device
   std::exception_ptr failure_;  // mutex_; of the first record that could not be written

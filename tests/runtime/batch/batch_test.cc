@@ -264,6 +264,7 @@ TEST_F(BatchFolder, AFullDiskEndsTheBatchAtOnceAndTheNextRunAnswersAll) {
     job();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   };
+  how.prompts_ahead = 4;
   how.output = "/dev/full";
   const double failing = seconds_of([&] { EXPECT_THROW(run(), Error); });
   how.output = folder / "out.jsonl";
