@@ -59,7 +59,7 @@ void checked(int code, std::string_view call) {
                             "see the launcher's messages, then start the job again"});
 }
 
-// Less lies between two looks at an exchange of a rank that waits, and of one that computes, unless it is suspended.
+// More between two looks at an exchange, of a rank that waits and of one that computes, is taken for a suspension.
 constexpr std::chrono::seconds kPauseMax{2}, kComputingMax{60};
 constexpr std::chrono::milliseconds kReportTime{1100};  // in which the rank that stopped the job says why
 

@@ -82,6 +82,14 @@ const std::filesystem::path& output_of(const BatchSettings& settings) {
   return settings.output;
 }
 
+std::string what_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
 // The leader's side of a batch: reads lines, prepares prompts ahead of the engine, records what comes back.
 class Feeder {
  public:
@@ -125,15 +133,20 @@ class Feeder {
     return counts_;
   }
 
-  // Takes no more lines; the first reason is kept for result(). Those that run are taken back where what they would say
-  // could not be kept.
+  // Takes no more lines; the first reason is kept for result(), or that answers cannot be kept: then those that run are
+  // taken back, else they go on.
   void stop(std::exception_ptr why) {
     const std::lock_guard lock(mutex_);
-    if (!failure_) {
+    if (journal_.failed() && !taken_back_) {
       failure_ = std::move(why);
-    }
-    if (journal_.failed()) {
+      taken_back_ = true;
       std::ranges::for_each(running_, [this](RequestId id) { engine_.cancel(id); });
+    } else if (!failure_) {
+      failure_ = std::move(why);
+      if (!running_.empty()) {
+        log::warning("no more lines are taken; those that run are answered first",
+                     {{"running", std::ssize(running_)}, {"why", what_of(failure_)}});
+      }
     }
     room_.notify_all();
   }
@@ -180,7 +193,7 @@ class Feeder {
     }
   }
 
-  void take(const Line& line) {
+  void take(Line& line) {
     const std::string where = one_line(fmt::format("{} line {}", settings_.input.filename().string(), line_number_));
     const std::string id = fmt::format("batch_req_{}", line_number_);
     std::optional<std::string> custom_id;
@@ -193,7 +206,7 @@ class Feeder {
       if (!line.why_cut.empty()) {
         throw Error(Radius::kRequest, where + ": " + line.why_cut);
       }
-      const json::Value value = json::parse(line.text, {where, Radius::kRequest});
+      json::Value value = json::parse(line.text, {where, Radius::kRequest});
       const json::Fields fields(value, {where, Radius::kRequest});
       custom_id = fields.text("custom_id");
       const bool repeated = !seen_.insert(*custom_id).second;
@@ -213,8 +226,11 @@ class Feeder {
       if (const std::string method = fields.text_or("method", "POST"); method != "POST") {
         fields.refuse("method", zoetrope::quoted(method), "'POST'", "correct the line");
       }
-      submit(read_chat_request(fields.child("body"), *custom_id, settings_.input.parent_path(), engine_.generation()),
-             id);
+      ChatRequest request =
+          read_chat_request(fields.child("body"), *custom_id, settings_.input.parent_path(), engine_.generation());
+      std::string().swap(line.text);  // a film as a data URL stands in it, and in what was parsed
+      value = nullptr;
+      submit(std::move(request), id);
     } catch (const Error& error) {
       if (error.radius() != Radius::kRequest) {
         throw;
@@ -233,6 +249,7 @@ class Feeder {
   void submit(ChatRequest request, const std::string& id) {
     Prompt prompt = engine_.prompt_writer().write(request);
     const std::string custom_id = request.name, question = question_of(request);
+    json::Array().swap(request.messages);  // they are in the prompt
     const bool logprobs = request.logprobs;
     std::int64_t media_bytes = 0;
     for (const Medium& medium : prompt.media) {
@@ -249,7 +266,7 @@ class Feeder {
     room_.wait(lock, [&] {
       return failure_ || running_.empty() ||
              (std::ssize(running_) < settings_.prompts_ahead &&
-              (media_bytes == 0 || media_bytes_ + media_bytes <= settings_.media_bytes_ahead));
+              (media_bytes == 0 || media_bytes_ == 0 || media_bytes_ + media_bytes <= settings_.media_bytes_ahead));
     });
     if (failure_) {
       return;
@@ -335,6 +352,7 @@ class Feeder {
   std::int64_t media_bytes_ = 0;  // of those that run, in data URLs
   BatchCounts counts_;
   std::exception_ptr failure_;
+  bool taken_back_ = false;  // those that ran when answers could no longer be kept
 };
 
 }  // namespace

@@ -12,20 +12,22 @@
 namespace zoetrope {
 
 struct BatchSettings {
-  std::filesystem::path input;   // OpenAI batch lines: {"custom_id", "method", "url", "body"}
+  std::filesystem::path input;  // OpenAI batch lines: {"custom_id", "method", "url", "body"}
   std::filesystem::path output;
   bool retry_errors = false;
   std::int64_t prompts_ahead = 128;  // prompts prepared or running at once: bounds memory
-  std::int64_t media_bytes_ahead = std::int64_t{4} << 30;  // of media in data URLs that these hold, but for one of them
+  // Bytes of media that these hold from data URLs, decoded; one prompt may have more where no other has any. A step
+  // that starts some copies theirs to the other ranks.
+  std::int64_t media_bytes_ahead = std::int64_t{4} << 30;
   std::size_t line_bytes_max = std::size_t{1} << 30;  // a film as a data URL fits
 };
 
 // What a run did, told while it runs.
 struct BatchCounts {
-  std::int64_t lines = 0;      // in the input
-  std::int64_t kept = 0;       // answered by an earlier run
-  std::int64_t answered = 0;   // by this run
-  std::int64_t failed = 0;     // recorded as errors by this run
+  std::int64_t lines = 0;     // in the input
+  std::int64_t kept = 0;      // answered by an earlier run
+  std::int64_t answered = 0;  // by this run
+  std::int64_t failed = 0;    // recorded as errors by this run
   std::int64_t prompt_tokens = 0, completion_tokens = 0;
   std::int64_t cached_tokens = 0;  // of prompt_tokens: computed for another line before
 };

@@ -45,7 +45,9 @@ void write_all(int descriptor, std::string_view text, const std::filesystem::pat
       continue;
     }
     if (written <= 0) {
-      refuse_file(file, "writing an answer", "free space on the disk, then run again: answered lines are kept");
+      refuse_file(file, "writing an answer",
+                  errno == EFBIG ? "raise 'ulimit -f', then run again: answered lines are kept"
+                                 : "free space on the disk, then run again: answered lines are kept");
     }
     text.remove_prefix(static_cast<std::size_t>(written));
   }

@@ -43,7 +43,7 @@ class Journal {
   std::size_t torn_bytes_ = 0;
   mutable std::mutex mutex_;
   int descriptor_ = -1;
-  bool regular_ = false;  // no pipe or device
+  bool regular_ = false;        // no pipe or device
   std::exception_ptr failure_;  // mutex_; of the first record that could not be written
 };
 

@@ -70,7 +70,9 @@ int with_ranks(const RunArguments& run, const std::function<int(Ranks&, int thre
     if (MpiJob::launched_rank() > 0) {
       std::this_thread::sleep_for(std::chrono::seconds(2));
     }
-    print_failure(error.what());
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    print_failure(memory ? "out of memory while MPI starts: give the job more memory or start fewer ranks"
+                         : error.what());
     return 1;
   }
   MpiJob& job = *started;

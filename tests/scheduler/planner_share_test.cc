@@ -277,21 +277,78 @@ Request talk(std::uint64_t id, std::int64_t shared, std::int64_t own, std::int64
   return request;
 }
 
+// Where what follows the common beginning is longer than it, the lines are spread as if it were not there.
+TEST(PlannerShare, WhatFollowsMoreIsSpreadEvenly) {
+  SchedulerLimits bounds = prefills(10000);
+  bounds.sequences_max = 64;
+  bounds.chunk_tokens_max = 1024;
+  bounds.span_members = 1;
+  Planner planner({.ring = 4, .tp = 1}, bounds);
+  std::map<int, int> on;
+  const auto step = [&] {
+    const StepPlan plan = planner.plan();
+    for (const SequenceStart& start : plan.starts) {
+      ++on[start.span.first_member];
+    }
+    planner.commit(draws(plan));
+    return plan;
+  };
+  planner.submit(talk(1, 600, 700, 1000));
+  while (std::ranges::none_of(step().chunks, [](const Chunk& chunk) { return !chunk.sampled.empty(); })) {
+  }
+  for (std::uint64_t id = 2; id <= 12; ++id) {
+    planner.submit(talk(id, 600, 700, 1000));
+  }
+  for (int steps = 0; steps < 30; ++steps) {
+    step();
+    EXPECT_EQ(planner.invariants_broken(), "");
+  }
+  EXPECT_EQ(on, (std::map<int, int>{{0, 3}, {1, 3}, {2, 3}, {3, 3}}));
+}
+
+// The first line of a batch may come alone and be spread over several members. Those that follow share its beginning
+// and have more of their own: they keep the members busy without any traffic.
+TEST(PlannerShare, AWideBeginningDoesNotSpreadWhatFollowsMore) {
+  SchedulerLimits bounds = prefills(10000);
+  bounds.sequences_max = 64;
+  bounds.chunk_tokens_max = 1024;
+  bounds.span_pages = 4;
+  Planner planner({.ring = 4, .tp = 1}, bounds);
+  planner.submit(talk(1, 600, 30000, 100));
+  StepPlan plan = planner.plan();
+  ASSERT_EQ(plan.starts.size(), 1U);
+  ASSERT_GT(plan.starts.front().span.members, 1);
+  for (std::uint64_t id = 2; id <= 9; ++id) {
+    planner.submit(talk(id, 600, 30000, 100));
+  }
+  std::map<int, int> on;
+  for (int steps = 0; steps < 400 && on.size() < 8; ++steps) {
+    planner.commit(draws(plan));
+    plan = planner.plan();
+    for (const SequenceStart& start : plan.starts) {
+      EXPECT_EQ(start.span.members, 1);
+      ++on[start.span.first_member];
+    }
+    EXPECT_EQ(planner.invariants_broken(), "");
+  }
+  EXPECT_EQ(on, (std::map<int, int>{{0, 2}, {1, 2}, {2, 2}, {3, 2}}));
+}
+
 // A system message that all lines of a batch begin with is computed again where its member has no room for all of them,
-// or many more than the others; a film is waited for.
+// or many more than the others, a picture in it too; a film is waited for.
 TEST(PlannerShare, AShortPrefixDoesNotGatherABatchOnOneMember) {
   for (const std::int32_t sequences : {4, 64}) {
-    for (const auto& [shared, with_film] : {std::pair(600, false), std::pair(20000, false), std::pair(600, true)}) {
+    for (const auto& [shared, units] : {std::pair(600, 0), std::pair(600, 1), std::pair(20000, 0), std::pair(600, 5)}) {
       SchedulerLimits bounds = prefills(10000);
       bounds.sequences_max = sequences;
       bounds.chunk_tokens_max = 1024;
       bounds.span_members = 1;
       Planner planner({.ring = 4, .tp = 1}, bounds);
       std::map<int, int> on;
-      const auto talk_of = [&, shared = shared, with_film = with_film](std::uint64_t id) {
+      const auto talk_of = [&, shared = shared, units = units](std::uint64_t id) {
         Request request = talk(id, shared, 50, 1000);
-        if (with_film) {
-          request.units.push_back({20, 100, true, {}});
+        for (int unit = 0; unit < units; ++unit) {
+          request.units.push_back({20 + 100 * unit, 100, unit == 0, {}});
         }
         return request;
       };
@@ -324,7 +381,7 @@ TEST(PlannerShare, AShortPrefixDoesNotGatherABatchOnOneMember) {
         most = std::max(most, on[member]);
         least = std::min(least, on[member]);
       }
-      if (shared == 600 && !with_film) {
+      if (shared == 600 && units <= 1) {
         EXPECT_GE(least, sequences == 4 ? 4 : 6) << sequences;
         EXPECT_LE(most, least + 10) << sequences;
         EXPECT_GT(cached, sequences == 4 ? 8 : 30) << "computed once on each member";

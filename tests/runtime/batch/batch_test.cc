@@ -11,6 +11,8 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <stdexcept>
+#include <vector>
 
 #include "tests/source_folder.h"
 
@@ -35,6 +37,8 @@ class BatchFolder : public testing::Test {
 
   void write(const std::string& lines) { std::ofstream(folder / "in.jsonl", std::ios::binary) << lines; }
 
+  std::function<void(const BatchAnswer&)> answered = [](const BatchAnswer&) {};
+
   BatchCounts run(bool retry_errors = false, Layout layout = {}) {
     BatchCounts counts;
     run_ranks(layout, [&](Ranks& ranks) {
@@ -47,8 +51,9 @@ class BatchFolder : public testing::Test {
       batch.retry_errors = retry_errors;
       CompletionContext context;
       context.model = "lantern-moe";
-      const BatchCounts own =
-          BatchJob(batch, context, [](const BatchCounts&, const BatchAnswer&) {}).run(engine, ranks.leader());
+      const BatchCounts own = BatchJob(batch, context, [this](const BatchCounts&, const BatchAnswer& answer) {
+                                answered(answer);
+                              }).run(engine, ranks.leader());
       if (ranks.leader()) {
         counts = own;
       }
@@ -70,11 +75,11 @@ class BatchFolder : public testing::Test {
   }
 };
 
-std::string line(const std::string& id, const std::string& content, const std::string& more = "") {
+std::string line(const std::string& id, const std::string& content, const std::string& more = "", int tokens = 8) {
   return fmt::format(
-      R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"messages":[{{"role":"user","content":{}}}],"max_tokens":8{}}}}})"
+      R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"messages":[{{"role":"user","content":{}}}],"max_tokens":{}{}}}}})"
       "\n",
-      id, content, more);
+      id, content, tokens, more);
 }
 
 std::string message_of(const json::Object& record) {
@@ -272,6 +277,67 @@ TEST_F(BatchFolder, AFullDiskEndsTheBatchAtOnceAndTheNextRunAnswersAll) {
   const double whole = seconds_of([&] { counts = run(); });
   EXPECT_EQ(counts.answered, 4);
   EXPECT_LT(failing, whole / 2);
+}
+
+constexpr const char* kToTheEnd = R"(,"ignore_eos":true)";
+
+// Whatever else ends a batch, what has begun is answered and kept.
+TEST_F(BatchFolder, OnlyAJournalThatFailsTakesBackWhatRuns) {
+  std::string lines = line("short", "\"Who are you?\"", kToTheEnd, 200);
+  for (const char* id : {"a", "b", "c"}) {
+    lines += line(id, "\"Hello!\"", kToTheEnd, 400);
+  }
+  write(lines);
+  how.prompts_ahead = 4;
+  bool thrown = false;
+  answered = [&](const BatchAnswer& answer) {
+    if (answer.custom_id == "short") {
+      thrown = true;
+      throw std::runtime_error("the terminal went away");
+    }
+  };
+  EXPECT_THROW(run(), std::runtime_error);
+  EXPECT_TRUE(thrown);
+  EXPECT_EQ(records().size(), 4U);
+}
+
+std::string base64_of(const std::string& bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (std::size_t at = 0; at < bytes.size(); at += 3) {
+    std::uint32_t three = 0;
+    for (std::size_t i = at; i < at + 3; ++i) {
+      three = three << 8 | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0);
+    }
+    for (std::size_t digit = 0; digit < 4; ++digit) {
+      text += digit > bytes.size() - at ? '=' : kDigits[three >> (18 - 6 * digit) & 63];
+    }
+  }
+  return text;
+}
+
+// Pictures in data URLs beyond the bound go one after the other, however many lines may run.
+TEST_F(BatchFolder, MediaInDataUrlsAreBoundedByTheirBytes) {
+  std::ifstream file(folder / "picture-1.png", std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::string base64 = base64_of(bytes);
+  const auto picture = [&](const std::string& id, int tokens) {
+    return line(id, fmt::format(R"([{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}])", base64),
+                kToTheEnd, tokens);
+  };
+  write(picture("a", 200) + line("text", "\"Hello!\"", kToTheEnd, 1500) + picture("b", 8) + picture("c", 8));
+  how.prompts_ahead = 4;
+  std::vector<std::string> order;
+  answered = [&](const BatchAnswer& answer) { order.push_back(answer.custom_id); };
+  how.media_bytes_ahead = 1;
+  EXPECT_EQ(run().answered, 4);
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "c", "text"}));
+  order.clear();
+  fs::remove(how.output);
+  how.media_bytes_ahead = 4 * std::ssize(bytes);
+  EXPECT_EQ(run().answered, 4);
+  ASSERT_EQ(order.size(), 4U);
+  EXPECT_EQ(order[2], "a") << "those behind it did not wait for it";
 }
 
 }  // namespace
