@@ -14,11 +14,10 @@ namespace {
 // A prefix of at least this length decides where a sequence goes: its pages are where they are. What is shorter, the
 // few tokens with which every conversation begins, is used only where it happens to lie.
 constexpr std::int64_t kDecidingTokens = kPageRows;
-// Up to so many tokens with so many pictures are computed again rather than waited for, where the members that have
-// them are full or have so many more sequences than another one (any more, where what follows them is longer). A film
-// has more units: it would be decoded again.
+// Up to so many tokens without a film, which would be decoded again, are computed again rather than waited for, where
+// the members that have them are full or have so many more sequences than another one (any more, where what follows
+// them is longer).
 constexpr std::int64_t kAgainTokens = 4096;
-constexpr std::ptrdiff_t kAgainUnits = 4;
 constexpr std::int32_t kCrowdedBy = 8;
 // Copying a page for fewer rows is not worth while.
 constexpr std::int64_t kSharedTokensMin = 16;
@@ -236,9 +235,9 @@ bool Planner::State::admit_first(StepPlan& plan) {
   }
   const bool decides =
       prefix.tokens >= kDecidingTokens && could_share(prefix.match.span, pages, prefix.tokens / kPageRows);
-  const bool again = prefix.tokens <= kAgainTokens && std::ranges::count_if(content.units, [&](const UnitSpan& unit) {
-                                                        return unit.first_token < prefix.tokens;
-                                                      }) <= kAgainUnits;
+  const bool again = prefix.tokens <= kAgainTokens && std::ranges::none_of(content.units, [&](const UnitSpan& unit) {
+                       return unit.film && unit.first_token < prefix.tokens;
+                     });
   const bool follows_more = 2 * prefix.tokens < request.prompt_tokens;
   const bool elsewhere =
       again && (crowded(prefix.match.span, follows_more ? 0 : kCrowdedBy) ||

@@ -21,6 +21,7 @@ struct UnitSpan {
   std::int64_t tokens = 0;
   bool clean = false;  // nothing that the unit before it needs has to be decoded for it
   Fingerprint fingerprint{};
+  bool film = false;  // two frames of one: they are not had without others
   bool operator==(const UnitSpan&) const = default;
 };
 

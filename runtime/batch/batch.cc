@@ -82,11 +82,16 @@ const std::filesystem::path& output_of(const BatchSettings& settings) {
   return settings.output;
 }
 
-std::string what_of(const std::exception_ptr& failure) {
+// Says why a batch takes no more lines while `go_on` of them run. Never throws.
+void warn_of(const std::exception_ptr& why, std::ptrdiff_t go_on) {
   try {
-    std::rethrow_exception(failure);
-  } catch (const std::exception& error) {
-    return error.what();
+    try {
+      std::rethrow_exception(why);
+    } catch (const std::exception& error) {
+      log::warning("no more lines are taken; those that run are answered first",
+                   {{"running", go_on}, {"why", error.what()}});
+    }
+  } catch (...) {  // no memory to say it, or nothing that can be said: result() has it
   }
 }
 
@@ -136,17 +141,29 @@ class Feeder {
   // Takes no more lines; the first reason is kept for result(), or that answers cannot be kept: then those that run are
   // taken back, else they go on.
   void stop(std::exception_ptr why) {
-    const std::lock_guard lock(mutex_);
-    if (journal_.failed() && !taken_back_) {
-      failure_ = std::move(why);
-      taken_back_ = true;
-      std::ranges::for_each(running_, [this](RequestId id) { engine_.cancel(id); });
-    } else if (!failure_) {
-      failure_ = std::move(why);
-      if (!running_.empty()) {
-        log::warning("no more lines are taken; those that run are answered first",
-                     {{"running", std::ssize(running_)}, {"why", what_of(failure_)}});
+    std::ptrdiff_t go_on = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      if (std::exception_ptr lost = journal_.failure(); lost && !taken_back_) {
+        failure_ = std::move(lost);
+        taken_back_ = true;
+        std::ranges::for_each(running_, [this](RequestId id) { engine_.cancel(id); });
+      } else if (!failure_) {
+        failure_ = why;
+        go_on = std::ssize(running_);
       }
+      room_.notify_all();
+    }
+    if (go_on > 0) {
+      warn_of(why, go_on);
+    }
+  }
+
+  // The engine has ended: nothing runs any more.
+  void engine_ended(std::exception_ptr why) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) {
+      failure_ = std::move(why);
     }
     room_.notify_all();
   }
@@ -280,6 +297,10 @@ class Feeder {
   // Engine thread.
   void finished(const RequestId& running, std::int64_t media_bytes, const std::string& id, const std::string& custom_id,
                 const std::string& question, bool logprobs, const Answer& answer) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::erase(running_, running);
+    }
     try {
       if (answer.error.empty() && answer.reason == FinishReason::kAborted) {
         // stop() took it back: it stands unanswered, and the next run answers it.
@@ -309,7 +330,6 @@ class Feeder {
       stop(std::current_exception());
     }
     const std::lock_guard lock(mutex_);
-    std::erase(running_, running);
     media_bytes_ -= media_bytes;
     room_.notify_one();
   }
@@ -370,7 +390,7 @@ BatchCounts BatchJob::run(Engine& engine, bool leader) {
   try {
     engine.run();
   } catch (...) {
-    feeder.stop(std::current_exception());
+    feeder.engine_ended(std::current_exception());
     thread.join();
     throw;
   }

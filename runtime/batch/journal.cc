@@ -45,9 +45,11 @@ void write_all(int descriptor, std::string_view text, const std::filesystem::pat
       continue;
     }
     if (written <= 0) {
-      refuse_file(file, "writing an answer",
-                  errno == EFBIG ? "raise 'ulimit -f', then run again: answered lines are kept"
-                                 : "free space on the disk, then run again: answered lines are kept");
+      refuse_file(
+          file, "writing an answer",
+          errno == EFBIG
+              ? "raise 'ulimit -f' or name a disk that takes larger files, then run again: answered lines are kept"
+              : "free space on the disk, then run again: answered lines are kept");
     }
     text.remove_prefix(static_cast<std::size_t>(written));
   }
@@ -140,9 +142,9 @@ Journal::~Journal() {
   }
 }
 
-bool Journal::failed() const {
+std::exception_ptr Journal::failure() const {
   const std::lock_guard lock(mutex_);
-  return failure_ != nullptr;
+  return failure_;
 }
 
 void Journal::append(const json::Object& record) {

@@ -31,7 +31,8 @@ class Journal {
   const std::set<std::string>& failed_lines() const { return failed_lines_; }
   std::size_t torn_bytes() const { return torn_bytes_; }  // cut away at the end, to be said to the user
 
-  bool failed() const;  // a record could not be written: no other is taken. Thread-safe.
+  // Of the first record that could not be written: no other is taken. Thread-safe.
+  std::exception_ptr failure() const;
 
   // Appends one record and flushes it to the device. Thread-safe. Error(kStartup) when the disk refuses; what was
   // written of the record is taken back, and no other is taken from then on.

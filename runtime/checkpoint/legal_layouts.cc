@@ -47,6 +47,12 @@ std::optional<Obstacle> obstacle(const ModelConfig& config, int tp) {
     return Obstacle{fmt::format("{} (vocabulary slices) % {} (tp) = {}", kHeadSlices, tp, kHeadSlices % tp),
                     fmt::format("a tp that divides {}", kHeadSlices)};
   }
+  const std::int64_t vocabulary = config.text.vocabulary, each = (vocabulary + kHeadSlices - 1) / kHeadSlices;
+  if (const std::int64_t first = each * (kHeadSlices - kHeadSlices / tp); first >= vocabulary) {
+    return Obstacle{fmt::format("{} tokens of vocabulary in {} slices of {}: those of the last rank begin at {}",
+                                vocabulary, kHeadSlices, each, first),
+                    "tokens of the vocabulary for every rank"};
+  }
   return std::nullopt;
 }
 

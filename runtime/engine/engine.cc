@@ -291,7 +291,9 @@ void Engine::State::admit(Submission submission) {
   request.new_tokens_max = submission.request.new_tokens_max.value_or(
       std::max<std::int64_t>(1, writer.context_tokens_max - request.prompt_tokens));
   for (const VisualUnit& unit : submission.prompt.units) {
-    request.units.push_back({unit.first_token, unit.tokens, unit.clean != 0, unit.fingerprint});
+    const Medium& medium = submission.prompt.media[static_cast<std::size_t>(unit.medium)];
+    request.units.push_back(
+        {unit.first_token, unit.tokens, unit.clean != 0, unit.fingerprint, medium.kind == Medium::Kind::kFilm});
   }
   if (settings.prefix_cache) {
     request.tokens = submission.prompt.tokens;

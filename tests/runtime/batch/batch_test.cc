@@ -283,11 +283,11 @@ constexpr const char* kToTheEnd = R"(,"ignore_eos":true)";
 
 // Whatever else ends a batch, what has begun is answered and kept.
 TEST_F(BatchFolder, OnlyAJournalThatFailsTakesBackWhatRuns) {
-  std::string lines = line("short", "\"Who are you?\"", kToTheEnd, 200);
+  std::string lines;
   for (const char* id : {"a", "b", "c"}) {
     lines += line(id, "\"Hello!\"", kToTheEnd, 400);
   }
-  write(lines);
+  write(lines + line("short", "\"Who are you?\""));
   how.prompts_ahead = 4;
   bool thrown = false;
   answered = [&](const BatchAnswer& answer) {
@@ -296,7 +296,12 @@ TEST_F(BatchFolder, OnlyAJournalThatFailsTakesBackWhatRuns) {
       throw std::runtime_error("the terminal went away");
     }
   };
-  EXPECT_THROW(run(), std::runtime_error);
+  try {
+    run();
+    ADD_FAILURE() << "it was stopped";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "the terminal went away");
+  }
   EXPECT_TRUE(thrown);
   EXPECT_EQ(records().size(), 4U);
 }
@@ -325,7 +330,7 @@ TEST_F(BatchFolder, MediaInDataUrlsAreBoundedByTheirBytes) {
     return line(id, fmt::format(R"([{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}])", base64),
                 kToTheEnd, tokens);
   };
-  write(picture("a", 200) + line("text", "\"Hello!\"", kToTheEnd, 1500) + picture("b", 8) + picture("c", 8));
+  write(picture("a", 600) + line("text", "\"Hello!\"", kToTheEnd, 2500) + picture("b", 8) + picture("c", 8));
   how.prompts_ahead = 4;
   std::vector<std::string> order;
   answered = [&](const BatchAnswer& answer) { order.push_back(answer.custom_id); };

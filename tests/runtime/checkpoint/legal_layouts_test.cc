@@ -81,5 +81,15 @@ TEST(LegalLayouts, KeyValueHeadsDivideOrAreDivided) {
   EXPECT_EQ(legal_tp(parsed(config)), (std::vector<int>{1, 2, 4, 8}));
 }
 
+TEST(LegalLayouts, EveryRankHasTokensOfTheVocabulary) {
+  ModelConfig config = parsed(published_config("8B"));
+  config.text.vocabulary = 98;  // 14 slices of 7
+  EXPECT_EQ(legal_tp(config), (std::vector<int>{1, 2, 4}));
+  expect_parts(message_of([&] { check_tp(config, 8); }),
+               {"98 tokens of vocabulary in 16 slices of 7", "begin at 98", "choose tp from 1, 2, 4"});
+  config.text.vocabulary = 99;
+  EXPECT_EQ(legal_tp(config), (std::vector<int>{1, 2, 4, 8}));
+}
+
 }  // namespace
 }  // namespace zoetrope::test
