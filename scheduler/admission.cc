@@ -235,9 +235,10 @@ bool Planner::State::admit_first(StepPlan& plan) {
   }
   const bool decides =
       prefix.tokens >= kDecidingTokens && could_share(prefix.match.span, pages, prefix.tokens / kPageRows);
-  const bool again = prefix.tokens <= kAgainTokens && std::ranges::none_of(content.units, [&](const UnitSpan& unit) {
-                       return unit.film && unit.first_token < prefix.tokens;
-                     });
+  const bool again =
+      decides && prefix.tokens <= kAgainTokens && std::ranges::none_of(content.units, [&](const UnitSpan& unit) {
+        return unit.film && unit.first_token < prefix.tokens;
+      });
   const bool follows_more = 2 * prefix.tokens < request.prompt_tokens;
   const bool elsewhere =
       again && (crowded(prefix.match.span, follows_more ? 0 : kCrowdedBy) ||
@@ -263,7 +264,7 @@ bool Planner::State::admit_first(StepPlan& plan) {
       source.match = {};
     }
   }
-  if (!place && decides && again) {
+  if (!place && again) {
     place = place_at(prefix, pages);  // crowded, but there is room for one that shares
     source = prefix;
   }

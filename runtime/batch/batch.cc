@@ -281,7 +281,7 @@ class Feeder {
     };
     std::unique_lock lock(mutex_);  // until the engine's number is known: finished() waits for it
     room_.wait(lock, [&] {
-      return failure_ || running_.empty() ||
+      return failure_ ||
              (std::ssize(running_) < settings_.prompts_ahead &&
               (media_bytes == 0 || media_bytes_ == 0 || media_bytes_ + media_bytes <= settings_.media_bytes_ahead));
     });

@@ -15,7 +15,7 @@ struct BatchSettings {
   std::filesystem::path input;  // OpenAI batch lines: {"custom_id", "method", "url", "body"}
   std::filesystem::path output;
   bool retry_errors = false;
-  std::int64_t prompts_ahead = 128;  // prompts prepared or running at once: bounds memory
+  std::int64_t prompts_ahead = 128;  // >= 1; prompts prepared or running at once: bounds memory
   // Bytes of media that these hold from data URLs, decoded; one prompt may have more where no other has any, and
   // one more waits beside them. A step that starts some copies theirs to the other ranks.
   std::int64_t media_bytes_ahead = std::int64_t{4} << 30;

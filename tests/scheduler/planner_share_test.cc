@@ -268,6 +268,13 @@ TEST(PlannerShare, ManyWithLongContextsLeaveAPrefillItsChunk) {
   EXPECT_EQ(plan.chunks.back().tokens, 128 - 60);
 }
 
+SchedulerLimits talks(std::int32_t sequences) {
+  SchedulerLimits bounds = prefills(10000);
+  bounds.sequences_max = sequences;
+  bounds.chunk_tokens_max = 1024;
+  return bounds;
+}
+
 Request talk(std::uint64_t id, std::int64_t shared, std::int64_t own, std::int64_t answer) {
   Request request = prompt(id, shared + own, answer);
   for (std::int64_t token = 0; token < shared + own; ++token) {
@@ -279,9 +286,7 @@ Request talk(std::uint64_t id, std::int64_t shared, std::int64_t own, std::int64
 
 // Where what follows the common beginning is longer than it, the lines are spread as if it were not there.
 TEST(PlannerShare, WhatFollowsMoreIsSpreadEvenly) {
-  SchedulerLimits bounds = prefills(10000);
-  bounds.sequences_max = 64;
-  bounds.chunk_tokens_max = 1024;
+  SchedulerLimits bounds = talks(64);
   bounds.span_members = 1;
   Planner planner({.ring = 4, .tp = 1}, bounds);
   std::map<int, int> on;
@@ -309,9 +314,7 @@ TEST(PlannerShare, WhatFollowsMoreIsSpreadEvenly) {
 // The first line of a batch may come alone and be spread over several members. Those that follow share its beginning
 // and have more of their own: they keep the members busy without any traffic.
 TEST(PlannerShare, AWideBeginningDoesNotSpreadWhatFollowsMore) {
-  SchedulerLimits bounds = prefills(10000);
-  bounds.sequences_max = 64;
-  bounds.chunk_tokens_max = 1024;
+  SchedulerLimits bounds = talks(64);
   bounds.span_pages = 4;
   Planner planner({.ring = 4, .tp = 1}, bounds);
   planner.submit(talk(1, 600, 30000, 100));
@@ -342,9 +345,7 @@ TEST(PlannerShare, AShortPrefixDoesNotGatherABatchOnOneMember) {
   for (const std::int32_t sequences : {4, 64}) {
     for (const auto& [shared, media] :
          {std::pair(600, 0), std::pair(600, 1), std::pair(20000, 0), std::pair(600, -1)}) {
-      SchedulerLimits bounds = prefills(10000);
-      bounds.sequences_max = sequences;
-      bounds.chunk_tokens_max = 1024;
+      SchedulerLimits bounds = talks(sequences);
       bounds.span_members = 1;
       Planner planner({.ring = 4, .tp = 1}, bounds);
       std::map<int, int> on;
